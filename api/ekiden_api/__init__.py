@@ -1,0 +1,1 @@
+"""The FastAPI service: WebSocket chat, HTTP API and pages, in front of the job store."""

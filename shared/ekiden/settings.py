@@ -1,0 +1,125 @@
+"""Every setting of every process: `EKIDEN_` variables, parsed once at start; an unknown one is refused."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PREFIX = "EKIDEN_"
+DEFAULT_MODEL = "SmolLM2-135M-Instruct"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class SettingsError(Exception):
+    """A setting is unknown or wrong; the message is one sentence an operator can act on."""
+
+
+class Settings(BaseSettings):
+    """All settings, with units in their names. One frozen instance a process, passed in, never read from the environment again."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The job store and broker: Redis 7 or Valkey 8 and newer.")
+    key_prefix: str = Field("ekiden", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="Name space of all keys in the store.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+
+    model: str = Field(DEFAULT_MODEL, min_length=1, description="Model to serve: a folder, a GGUF file or a hub id.")
+    cache_dir: Path = Field(Path("~/.cache/ekiden"), description="Where fetched models are kept.")
+
+    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one.")
+    api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict, description="API keys as user:key,user:key; required off loopback.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Host names the API answers to, comma separated; loopback names always are.")
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of pages that may connect, comma separated; the API's own origin always may.")
+    ready_needs_worker: bool = Field(False, description="/readyz is 200 only while a worker is registered.")
+    max_queued_jobs: Count = Field(10_000, description="Bound of the queue; more answer queue_full.")
+    max_jobs_per_user: Count = Field(1_000, description="Unfinished jobs one user may have; the anonymous user has no limit.")
+    outbox_bytes: Count = Field(256_000, description="Unsent bytes a connection may hold before its deltas are merged from the store.")
+
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where the model runs: cpu, cuda or cuda:N.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Weights and activations; auto is float32 on CPU and the model's own on CUDA.")
+    max_running: Count = Field(32, description="Sequences generated at the same time by one worker.")
+    threads: int = Field(0, ge=0, description="CPU threads of one worker; 0 takes all cores.")
+    context_tokens: int = Field(0, ge=0, description="Longest prompt + answer; 0 takes the model's own.")
+    kv_cache_tokens: int = Field(0, ge=0, description="Tokens the KV cache holds; 0 sizes it from the context and memory.")
+    engine: str = Field("ekiden_worker.model:load", description="module:function that builds the model runtime.")
+    engine_stall_s: Seconds = Field(30.0, description="Pending work and no finished step for this long: the worker gives up its jobs.")
+
+    beat_interval_s: Seconds = Field(0.25, description="How often a worker renews its lease.")
+    lease_s: Seconds = Field(3.0, description="A worker silent for this long is dead and its jobs move.")
+    early_reap_s: float = Field(0.6, ge=0, description="Silent this long and its socket gone: dead. 0 turns this off (proxies, clusters).")
+    flush_interval_s: Seconds = Field(0.025, description="Least time between two writes of one worker's new tokens.")
+    drain_s: float = Field(1.0, ge=0, description="How long a stopping worker finishes answers before it hands them over.")
+    poison_deaths: int = Field(3, ge=2, description="Worker deaths in a row, without progress, that make a job poison.")
+
+    queue_wait_s: Seconds = Field(3600.0, description="Longest wait in the queue; then queue_timeout.")
+    run_limit_s: Seconds = Field(3600.0, description="Longest time from first claim to end; then run_timeout.")
+    abandon_grace_s: Seconds = Field(300.0, description="How long a job nobody watches runs on; then abandoned.")
+    keep_log_s: Seconds = Field(600.0, description="How long prompt and answer stay after the end.")
+    keep_summary_s: Seconds = Field(86_400.0, description="How long the summary without text stays after the end.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _parse_keys(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        keys: dict[str, str] = {}
+        for entry in filter(None, (part.strip() for part in value.split(","))):
+            user, colon, key = entry.partition(":")
+            if not (colon and user and key) or user in keys:
+                raise ValueError("must be user:key pairs separated by commas, each user once")
+            if not all(c.isascii() and (c.isalnum() or c in "_-") for c in key):
+                raise ValueError("keys may hold only letters, digits, _ and -")
+            keys[user] = key
+        return keys
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _parse_list(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("cache_dir", mode="after")
+    @classmethod
+    def _expand(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @property
+    def model_name(self) -> str:
+        """The name clients see: a hub id as it is, the last part of a path."""
+        return model_name(self.model)
+
+
+def model_name(model: str) -> str:
+    """The public name of a model given as hub id, folder or file."""
+    path = Path(model).expanduser()
+    if path.is_absolute() or model.startswith((".", "~")) or path.exists():
+        return path.resolve().stem if path.suffix == ".gguf" else path.resolve().name
+    return model
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Settings from the environment, with `overrides` on top. Raises SettingsError, which names what is wrong."""
+    environ = os.environ if environ is None else environ
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise SettingsError(f"{name} is not a setting of Ekiden{hint}")
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "settings"
+        raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -1,0 +1,125 @@
+"""The seam between Ekiden and a model runtime: ids in, ids out; knows no text, no Redis and no torch."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class EngineError(Exception):
+    """A request the engine refuses; `code` is one of the contract's error codes."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to choose the next id. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One answer to generate.
+
+    `generated_ids` are ids an earlier attempt already produced: they are prefilled with the prompt, count towards
+    `max_tokens`, and are not reported again. `stop_ids` end the answer and are reported as its last id.
+    """
+
+    request_id: str
+    prompt_ids: Sequence[int]
+    params: SamplingParams
+    stop_ids: frozenset[int]
+    generated_ids: Sequence[int] = ()
+
+
+class Finish(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """New ids of one request. A request ends with exactly one Output whose `finish` is set.
+
+    `cached_tokens` counts prompt ids whose attention state was reused; set on the first Output of a request.
+    """
+
+    request_id: str
+    ids: Sequence[int] = ()
+    finish: Finish | None = None
+    cached_tokens: int = 0
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot for operators; reading it never blocks a step.
+
+    `last_step_age_s` is how long ago the last step finished (None when idle with nothing pending): a hung engine shows here.
+    """
+
+    running: int
+    waiting: int
+    free_blocks: int
+    total_blocks: int
+    steps: int
+    preemptions: int
+    last_step_age_s: float | None
+
+
+class Engine(Protocol):
+    """A continuous-batching generator with its own thread.
+
+    `submit` and `cancel` may be called from any thread and return at once. Outputs of one step are handed to the sink given
+    to `start`, on the engine thread; the sink must not block.
+    """
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest prompt + answer, in ids."""
+        ...
+
+    @property
+    def max_running(self) -> int:
+        """How many requests are generated at the same time."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine thread ended, by `stop` or by a fault that needs a new process."""
+        ...
+
+    def start(self, sink: Callable[[list[Output]], None]) -> None:
+        """Start the engine thread and warm up; returns when the first request would be served at full speed."""
+        ...
+
+    def submit(self, request: EngineRequest) -> None:
+        """Queue a request. Raises EngineError (`empty_prompt`, `bad_token`, `prompt_too_long`, `out_of_range`) before anything is queued."""
+        ...
+
+    def cancel(self, request_id: str) -> None:
+        """End a request within one step, with an Output whose finish is CANCELLED; unknown ids are ignored."""
+        ...
+
+    def stats(self) -> EngineStats:
+        """A snapshot of the engine's state."""
+        ...
+
+    def stop(self) -> None:
+        """End the engine thread after the current step; requests still running end with CANCELLED."""
+        ...
