@@ -2,7 +2,6 @@
 
 import difflib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,12 +20,16 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """All settings, with units in their names. One frozen instance a process, passed in, never read from the environment again."""
+    """All settings, with units in their names: one frozen instance a process, passed in wherever it is needed."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The job store and broker: Redis 7 or Valkey 8 and newer.")
-    key_prefix: str = Field("ekiden", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="Name space of all keys in the store.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="The job store and broker: Redis 7 or Valkey 8 and newer."
+    )
+    key_prefix: str = Field(
+        "ekiden", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="Name space of all keys in the store."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
 
@@ -36,31 +39,47 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one.")
     api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
-        default_factory=dict, description="API keys as user:key,user:key; required off loopback.")
+        default_factory=dict, description="API keys as user:key,user:key; required off loopback."
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Host names the API answers to, comma separated; loopback names always are.")
+        (), description="Host names the API answers to, comma separated; loopback names always are."
+    )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins of pages that may connect, comma separated; the API's own origin always may.")
+        (), description="Origins of pages that may connect, comma separated; the API's own origin always may."
+    )
     ready_needs_worker: bool = Field(False, description="/readyz is 200 only while a worker is registered.")
     max_queued_jobs: Count = Field(10_000, description="Bound of the queue; more answer queue_full.")
-    max_jobs_per_user: Count = Field(1_000, description="Unfinished jobs one user may have; the anonymous user has no limit.")
-    outbox_bytes: Count = Field(256_000, description="Unsent bytes a connection may hold before its deltas are merged from the store.")
+    max_jobs_per_user: Count = Field(
+        1_000, description="Unfinished jobs one user may have; the anonymous user has no limit."
+    )
+    outbox_bytes: Count = Field(
+        256_000, description="Unsent bytes a connection may hold before its deltas are merged from the store."
+    )
 
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where the model runs: cpu, cuda or cuda:N.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Weights and activations; auto is float32 on CPU and the model's own on CUDA.")
+        "auto", description="Weights and activations; auto is float32 on CPU and the model's own on CUDA."
+    )
     max_running: Count = Field(32, description="Sequences generated at the same time by one worker.")
     threads: int = Field(0, ge=0, description="CPU threads of one worker; 0 takes all cores.")
     context_tokens: int = Field(0, ge=0, description="Longest prompt + answer; 0 takes the model's own.")
-    kv_cache_tokens: int = Field(0, ge=0, description="Tokens the KV cache holds; 0 sizes it from the context and memory.")
+    kv_cache_tokens: int = Field(
+        0, ge=0, description="Tokens the KV cache holds; 0 sizes it from the context and memory."
+    )
     engine: str = Field("ekiden_worker.model:load", description="module:function that builds the model runtime.")
-    engine_stall_s: Seconds = Field(30.0, description="Pending work and no finished step for this long: the worker gives up its jobs.")
+    engine_stall_s: Seconds = Field(
+        30.0, description="Pending work and no finished step for this long: the worker gives up its jobs."
+    )
 
     beat_interval_s: Seconds = Field(0.25, description="How often a worker renews its lease.")
     lease_s: Seconds = Field(3.0, description="A worker silent for this long is dead and its jobs move.")
-    early_reap_s: float = Field(0.6, ge=0, description="Silent this long and its socket gone: dead. 0 turns this off (proxies, clusters).")
+    early_reap_s: float = Field(
+        0.6, ge=0, description="Silent this long and its socket gone: dead. 0 turns this off (proxies, clusters)."
+    )
     flush_interval_s: Seconds = Field(0.025, description="Least time between two writes of one worker's new tokens.")
-    drain_s: float = Field(1.0, ge=0, description="How long a stopping worker finishes answers before it hands them over.")
+    drain_s: float = Field(
+        1.0, ge=0, description="How long a stopping worker finishes answers before it hands them over."
+    )
     poison_deaths: int = Field(3, ge=2, description="Worker deaths in a row, without progress, that make a job poison.")
 
     queue_wait_s: Seconds = Field(3600.0, description="Longest wait in the queue; then queue_timeout.")
@@ -108,11 +127,10 @@ def model_name(model: str) -> str:
     return model
 
 
-def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, with `overrides` on top. Raises SettingsError, which names what is wrong."""
-    environ = os.environ if environ is None else environ
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for name in environ:
+    for name in os.environ:
         if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

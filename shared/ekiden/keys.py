@@ -1,0 +1,51 @@
+"""The names of all keys and channels.
+
+One hash tag: a cluster keeps them on one node, so a script may reach all of them.
+"""
+
+
+class Keys:
+    """Key names under one prefix; the Lua scripts build the same names from `prefix` (lua/lib/core.lua)."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = f"{{{prefix}}}:"
+        self.jobs = self.prefix + "jobs"  # ZSET job → submission number: the index of everything that is kept
+        self.workers = self.prefix + "workers"  # ZSET incarnation → lease expiry, ms
+        self.replicas = self.prefix + "replicas"  # ZSET replica → lease expiry, ms
+        self.models = self.prefix + "models"  # HASH model → context tokens; remembered without workers
+
+    def job(self, job: str) -> str:
+        """HASH: the record."""
+        return f"{self.prefix}job:{job}"
+
+    def request(self, job: str) -> str:
+        """STRING: the encoded JobRequest."""
+        return f"{self.prefix}request:{job}"
+
+    def log(self, job: str) -> str:
+        """LIST: one encoded Record a token."""
+        return f"{self.prefix}log:{job}"
+
+    def worker(self, incarnation: str) -> str:
+        """HASH: what a worker says of itself."""
+        return f"{self.prefix}worker:{incarnation}"
+
+    def worker_jobs(self, incarnation: str) -> str:
+        """SET: the jobs a worker owns."""
+        return f"{self.prefix}worker:{incarnation}:jobs"
+
+    def queue(self, model: str) -> str:
+        """ZSET: a model's queued jobs, by priority, then age."""
+        return f"{self.prefix}queue:{model}"
+
+    def out(self, replica: str) -> str:
+        """Channel: frames for one API replica."""
+        return f"{self.prefix}out:{replica}"
+
+    def live(self, incarnation: str) -> str:
+        """Channel: a worker's subscription is its sign of life; a message asks it to beat now."""
+        return f"{self.prefix}live:{incarnation}"
+
+    def wake(self, model: str) -> str:
+        """Channel: jobs of this model were queued again; workers with free slots claim."""
+        return f"{self.prefix}wake:{model}"

@@ -1,0 +1,48 @@
+--!include core timers watch queue finish
+-- Log and publish new records of many jobs in one step.
+-- ARGV 2 worker · then a job: id, fence, start, count, cached tokens, finish, code, message, frame header, count × record
+-- Returns per job: ok|fenced|cancelled|resend, records now in the log
+local worker, results = ARGV[2], {}
+
+local function log(id, start, header, first, count, job)
+  local log_key = key('log', id)
+  redis.call('RPUSH', log_key, unpack(ARGV, first, first + count - 1))
+  redis.call('HSET', key('job', id), 'n', start + count)
+  if not job.first then
+    redis.call('HSET', key('job', id), 'first', now)
+    redis.call('EXPIRE', log_key, LIVE_TTL_S)
+  end
+  if job.deaths ~= '0' then redis.call('HSET', key('job', id), 'deaths', 0) end
+  tell(id, header .. table.concat(ARGV, '', first, first + count - 1))
+end
+
+local function append(at, count)
+  local id, start = ARGV[at], tonumber(ARGV[at + 2])
+  local row = redis.call('HMGET', key('job', id), 'fence', 'state', 'owner', 'n', 'cancel', 'first', 'deaths')
+  if row[1] ~= ARGV[at + 1] or row[2] ~= 'running' or row[3] ~= worker then return 'fenced', 0 end
+  if row[4] ~= ARGV[at + 2] then return 'resend', tonumber(row[4]) end
+  if count > 0 then log(id, start, ARGV[at + 8], at + 9, count, { first = row[6], deaths = row[7] }) end
+  if ARGV[at + 4] ~= '0' then redis.call('HSET', key('job', id), 'cached', ARGV[at + 4]) end
+  local reason = ARGV[at + 5]
+  if reason == '' and not row[5] then return 'ok', start + count end
+  local job = load_job(id)
+  if reason == 'error' then
+    finish(job, 'error', nil, ARGV[at + 6], ARGV[at + 7])
+  elseif reason == '' or reason == 'cancelled' then
+    finish(job, 'cancelled', 'cancelled')
+    if reason == '' then return 'cancelled', start + count end
+  else
+    finish(job, 'done', reason)
+  end
+  return 'ok', start + count
+end
+
+local at = 3
+while at <= #ARGV do
+  local count = tonumber(ARGV[at + 3])
+  local outcome, cursor = append(at, count)
+  results[#results + 1], results[#results + 2] = outcome, cursor
+  at = at + 9 + count
+end
+flush()
+return results

@@ -1,0 +1,8 @@
+--!include core timers watch queue finish view
+-- Watch a job and read it in one step, so that nothing falls between snapshot and live frames.
+-- ARGV 2 replica · 3 user · 4 job · 5 cursor
+-- Returns a view, or nil when this user has no such job
+local job = load_job(ARGV[4])
+if not job or job.user ~= ARGV[3] then return false end
+if live(job) then watch(job, ARGV[2]) end
+return view(job, tonumber(ARGV[5]))

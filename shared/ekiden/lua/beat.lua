@@ -1,0 +1,38 @@
+--!include core timers watch queue finish requeue ask_cancel due
+-- Renew a worker's lease; take the jobs of dead workers; do due housekeeping.
+-- ARGV 2 worker · 3 running · 4 waiting in its engine · 5 state
+-- Returns {0} when fenced, else {1, jobs owned, jobs queued for its model, jobs taken from the dead, jobs to cancel}
+local worker = ARGV[2]
+if not redis.call('ZSCORE', P .. 'workers', worker) then return { 0 } end
+redis.call('ZADD', P .. 'workers', now + policy.lease_ms, worker)
+redis.call('HSET', key('worker', worker), 'running', ARGV[3], 'waiting', ARGV[4], 'state', ARGV[5], 'beat', now)
+redis.call('PEXPIRE', key('worker', worker), policy.lease_ms * 4)
+
+-- After a silence nobody could beat: the store was away, not the workers. Give all of them one lease to report.
+local last = tonumber(redis.call('HGET', P .. 'fleet', 'last_beat') or '0')
+redis.call('HSET', P .. 'fleet', 'last_beat', now)
+if now - last > 2 * policy.beat_ms then redis.call('HSET', P .. 'fleet', 'no_reap_until', now + policy.lease_ms) end
+
+local reaped = 0
+if now >= tonumber(redis.call('HGET', P .. 'fleet', 'no_reap_until') or '0') then
+  local dead = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', now)
+  if policy.early_ms > 0 then
+    -- The kernel closes a dead process's sockets: silent, and its liveness subscription gone, is dead before the lease ends.
+    local silent = now + policy.lease_ms - policy.early_ms
+    for _, other in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '(' .. now, '(' .. silent)) do
+      if redis.call('PUBSUB', 'NUMSUB', key('live', other))[2] == 0 then dead[#dead + 1] = other end
+    end
+  end
+  for _, other in ipairs(dead) do reaped = reaped + remove_worker(other, true) end
+end
+
+housekeeping()
+local cancels_key = key('worker', worker .. ':cancels')
+local cancels = redis.call('SMEMBERS', cancels_key)
+redis.call('DEL', cancels_key)
+local model = redis.call('HGET', key('worker', worker), 'model')
+flush()
+return {
+  1, redis.call('SCARD', key('worker', worker .. ':jobs')), model and redis.call('ZCARD', key('queue', model)) or 0,
+  reaped, cancels,
+}

@@ -1,0 +1,33 @@
+--!include core timers watch queue finish take
+-- Give a worker up to `free` queued jobs of its model; the store chooses.
+-- ARGV 2 worker · 3 model · 4 free
+-- Returns claims (lib/take.lua), or nil when the worker is fenced
+local worker, model, free = ARGV[2], ARGV[3], tonumber(ARGV[4])
+if not redis.call('ZSCORE', P .. 'workers', worker) then return false end
+if redis.call('HGET', key('worker', worker), 'solo') then return {} end
+
+-- A suspect of killing workers runs alone: one worker reserves it, takes nothing else, and begins when it is empty.
+for _, id in ipairs(redis.call('ZRANGE', key('queue', model) .. ':solo', 0, 15)) do
+  local job = load_job(id)
+  if not job then
+    redis.call('ZREM', key('queue', model) .. ':solo', id)
+  else
+    if not (job.solo_for and redis.call('ZSCORE', P .. 'workers', job.solo_for)) then set(job, 'solo_for', worker) end
+    if job.solo_for == worker then
+      if redis.call('SCARD', key('worker', worker .. ':jobs')) > 0 then return {} end
+      redis.call('HSET', key('worker', worker), 'solo', id)
+      local claims = { take(job, worker) }
+      flush()
+      return claims
+    end
+  end
+end
+
+local claims = {}
+while #claims < free do
+  local job = next_job(model)
+  if not job then break end
+  claims[#claims + 1] = take(job, worker)
+end
+flush()
+return claims

@@ -1,0 +1,6 @@
+--!include core timers watch queue finish ask_cancel due
+-- A replica stops watching a job.
+-- ARGV 2 replica · 3 job
+leave(ARGV[3], ARGV[2])
+flush()
+return 1

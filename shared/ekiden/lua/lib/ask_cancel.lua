@@ -1,0 +1,7 @@
+-- Ask the owner of a running job to end it. The set survives a lost message; the message makes it quick.
+local function ask_to_cancel(job)
+  set(job, 'cancel', '1')
+  redis.call('SADD', key('worker', job.owner .. ':cancels'), job.id)
+  redis.call('EXPIRE', key('worker', job.owner .. ':cancels'), LIVE_TTL_S)
+  redis.call('PUBLISH', key('live', job.owner), 'cancel')
+end

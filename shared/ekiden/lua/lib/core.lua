@@ -1,0 +1,40 @@
+-- Names, time and the job record. KEYS[1]: key prefix with its hash tag. ARGV[1]: the policy, a msgpack map.
+--
+-- job:<id> HASH: state fence attempt deaths owner n user client digest model prio seq on_disconnect solo solo_for
+--   created claimed first ended (ms) · queue_due run_due abandon_at (ms) · cancel ('1') · started ('1') prompt_tokens
+--   cached dropped · reason code message
+local P = KEYS[1]
+local policy = cmsgpack.unpack(ARGV[1])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function key(kind, id) return P .. kind .. ':' .. id end
+
+-- The record as a table of strings, or nil.
+local function load_job(id)
+  local flat = redis.call('HGETALL', key('job', id))
+  if #flat == 0 then return nil end
+  local job = { id = id }
+  for i = 1, #flat, 2 do job[flat[i]] = flat[i + 1] end
+  return job
+end
+
+-- Write fields to the record and to the table.
+local function set(job, ...)
+  local fields = { ... }
+  redis.call('HSET', key('job', job.id), unpack(fields))
+  for i = 1, #fields, 2 do job[fields[i]] = tostring(fields[i + 1]) end
+end
+
+local function unset(job, field)
+  if job[field] then
+    redis.call('HDEL', key('job', job.id), field)
+    job[field] = nil
+  end
+end
+
+local function live(job) return job.state == 'queued' or job.state == 'running' or job.state == 'parked' end
+
+-- Longest life of a job that has not ended, in seconds: no key of a live job outlasts it.
+local LIVE_TTL_S = math.ceil((policy.queue_wait_ms + policy.run_limit_ms) / 1000) + 7200

@@ -1,0 +1,53 @@
+-- Housekeeping that any worker's beat and any API's poll does, bounded a call, so that limits hold whoever is alive.
+local BATCH = 100
+
+local function end_due_jobs()
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, BATCH)) do
+    local job = load_job(id)
+    if not job or not live(job) then
+      redis.call('ZREM', P .. 'timers', id)
+    elseif job.abandon_at and tonumber(job.abandon_at) <= now then
+      finish(job, 'error', nil, 'abandoned', 'No client watched the job for longer than the grace.')
+    elseif job.state == 'queued' and tonumber(job.queue_due) <= now then
+      finish(job, 'error', nil, 'queue_timeout', 'The job waited in the queue for longer than the limit.')
+    elseif job.run_due and tonumber(job.run_due) <= now then
+      finish(job, 'error', nil, 'run_timeout', 'The job ran for longer than the limit.')
+    else
+      set_timer(job)
+    end
+  end
+end
+
+-- A replica stopped watching a job for good: the last one out cancels the job or begins its grace.
+local function leave(id, replica)
+  redis.call('SREM', key('replica', replica .. ':jobs'), id)
+  if not unwatch(id, replica) then return end
+  local job = load_job(id)
+  if not job or not live(job) then return end
+  if job.on_disconnect ~= 'cancel' then
+    begin_grace(job)
+  elseif job.state == 'running' then
+    ask_to_cancel(job)
+  else
+    cancel(job)
+  end
+end
+
+local function remove_dead_replica()
+  local replica = redis.call('ZRANGEBYSCORE', P .. 'replicas', '-inf', now, 'LIMIT', 0, 1)[1]
+  if not replica then return end
+  local ids = redis.call('SRANDMEMBER', key('replica', replica .. ':jobs'), BATCH)
+  for _, id in ipairs(ids) do leave(id, replica) end
+  if #ids < BATCH then redis.call('ZREM', P .. 'replicas', replica) end
+end
+
+local function forget_old_summaries()
+  local horizon = now - policy.keep_summary_s * 1000
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', horizon, 'LIMIT', 0, BATCH)) do forget(id) end
+end
+
+local function housekeeping()
+  end_due_jobs()
+  remove_dead_replica()
+  forget_old_summaries()
+end

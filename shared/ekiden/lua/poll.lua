@@ -1,0 +1,22 @@
+--!include core timers watch queue finish ask_cancel due view
+-- Renew a replica and read what changed of the jobs it asks about; it watches them again in case it was dropped.
+-- ARGV 2 replica · then job, cursor, attempt, …
+-- Returns {1 if the replica was known, views of the changed, jobs without a record}
+local replica = ARGV[2]
+local known = redis.call('ZSCORE', P .. 'replicas', replica)
+redis.call('ZADD', P .. 'replicas', now + policy.replica_ms, replica)
+housekeeping()
+local changed, missing = {}, {}
+for i = 3, #ARGV, 3 do
+  local job, cursor, attempt = load_job(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  if not job then
+    missing[#missing + 1] = ARGV[i]
+  else
+    if live(job) then watch(job, replica) end
+    if not live(job) or job.state == 'queued' or tonumber(job.n) > cursor or tonumber(job.attempt) ~= attempt then
+      changed[#changed + 1] = view(job, cursor)
+    end
+  end
+end
+flush()
+return { known and 1 or 0, changed, missing }

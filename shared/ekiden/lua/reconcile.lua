@@ -1,0 +1,20 @@
+--!include core timers watch queue finish take
+-- Repeat claims whose reply was lost: same fence, same attempt, so a lost reply is no move.
+-- ARGV 2 worker · then the jobs it knows
+-- Returns claims (lib/take.lua), or nil when the worker is fenced
+local worker = ARGV[2]
+if not redis.call('ZSCORE', P .. 'workers', worker) then return false end
+local knows = {}
+for i = 3, #ARGV do knows[ARGV[i]] = true end
+local claims = {}
+for _, id in ipairs(redis.call('SMEMBERS', key('worker', worker .. ':jobs'))) do
+  if not knows[id] then
+    local job = load_job(id)
+    if job and job.state == 'running' and job.owner == worker then
+      claims[#claims + 1] = claim_of(job)
+    else
+      redis.call('SREM', key('worker', worker .. ':jobs'), id)
+    end
+  end
+end
+return claims

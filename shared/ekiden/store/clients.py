@@ -1,0 +1,100 @@
+"""Runs store commands over redis-py, async for the API and blocking for workers.
+
+One try a call: redis-py would otherwise repeat a write whose reply was lost. Callers own the retry policy.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ekiden.settings import Settings
+from ekiden.store.commands import Command, Commands
+from ekiden.store.types import Policy
+
+T = TypeVar("T")
+
+SOCKET_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 1.0
+
+# What a store that is away, starting, or full answers with: wait and call again.
+STORE_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError, OSError)
+StoreError = redis.RedisError
+
+
+@cache
+def script_source(name: str) -> str:
+    """A script with its libraries (first line `--!include a b`) in front."""
+    folder = resources.files("ekiden") / "lua"
+    body = (folder / f"{name}.lua").read_text()
+    first, _, rest = body.partition("\n")
+    libraries = first.removeprefix("--!include").split() if first.startswith("--!include") else []
+    return "\n".join([*((folder / "lib" / f"{lib}.lua").read_text() for lib in libraries), rest if libraries else body])
+
+
+class Store:
+    """The job store for asyncio code."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=AsyncRetry(NoBackoff(), 0),
+            max_connections=32,
+        )
+        self.commands = Commands(settings.key_prefix, Policy.of(settings))
+        self.keys = self.commands.keys
+        self._scripts: dict[str, Any] = {}
+
+    async def run(self, command: Command[T]) -> T:
+        """Call a script. Raises StoreError (one of STORE_DOWN when the store is away); then the outcome is unknown."""
+        script = self._scripts.get(command.script)
+        if script is None:
+            script = self._scripts[command.script] = self.redis.register_script(script_source(command.script))
+        return command.parse(await script(keys=[self.keys.prefix], args=command.args))
+
+    async def close(self) -> None:
+        await self.redis.aclose()
+
+
+class BlockingStore:
+    """The job store for one thread of a worker."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.redis: redis.Redis = redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self.commands = Commands(settings.key_prefix, Policy.of(settings))
+        self.keys = self.commands.keys
+        self._scripts: dict[str, Any] = {}
+
+    def run(self, command: Command[T]) -> T:
+        """Call a script. Raises StoreError (one of STORE_DOWN when the store is away); then the outcome is unknown."""
+        return command.parse(self._script(command.script)(keys=[self.keys.prefix], args=command.args))
+
+    def run_many(self, commands: Sequence[Command[Any]]) -> list[Any]:
+        """Call several scripts in one round trip, in order; each reply is parsed, errors are raised."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for command in commands:
+                self._script(command.script)(keys=[self.keys.prefix], args=command.args, client=pipe)
+            replies = pipe.execute()
+        return [command.parse(reply) for command, reply in zip(commands, replies, strict=True)]
+
+    def close(self) -> None:
+        self.redis.close()
+
+    def _script(self, name: str) -> Any:
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self.redis.register_script(script_source(name))
+        return script

@@ -1,0 +1,193 @@
+"""What goes into the job store and what comes out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ekiden.jobs import State
+from ekiden.protocol import OnDisconnect
+from ekiden.settings import Settings
+from ekiden.wire import EndedFrame, Record
+
+ANONYMOUS = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits the scripts enforce; every process of a fleet should agree on them."""
+
+    beat_ms: int
+    lease_ms: int
+    early_ms: int
+    replica_ms: int
+    queue_wait_ms: int
+    run_limit_ms: int
+    grace_ms: int
+    keep_log_s: int
+    keep_summary_s: int
+    poison_deaths: int
+    max_queued: int
+    max_per_user: int
+    max_summaries: int = 100_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Policy":
+        """The policy that `settings` describe."""
+        return cls(
+            beat_ms=round(settings.beat_interval_s * 1000),
+            lease_ms=round(settings.lease_s * 1000),
+            early_ms=round(settings.early_reap_s * 1000),
+            replica_ms=10_000,
+            queue_wait_ms=round(settings.queue_wait_s * 1000),
+            run_limit_ms=round(settings.run_limit_s * 1000),
+            grace_ms=round(settings.abandon_grace_s * 1000),
+            keep_log_s=round(settings.keep_log_s),
+            keep_summary_s=round(settings.keep_summary_s),
+            poison_deaths=settings.poison_deaths,
+            max_queued=settings.max_queued_jobs,
+            max_per_user=settings.max_jobs_per_user,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A validated request; `digest` identifies its body, (`user`, `client_id`) is the idempotency key."""
+
+    job: str
+    user: str
+    client_id: str
+    digest: str
+    model: str
+    priority: int
+    on_disconnect: OnDisconnect
+    request: bytes
+
+
+class SubmitOutcome(StrEnum):
+    """What became of a submission."""
+
+    NEW = "new"
+    KNOWN = "known"
+    CONFLICT = "conflict"
+    QUEUE_FULL = "queue_full"
+    TOO_MANY_JOBS = "too_many_jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """`job` is the existing job's id when the outcome is KNOWN. `position` counts queued jobs ahead."""
+
+    outcome: SubmitOutcome
+    job: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job as it is now, with the log records from the asked cursor on.
+
+    `started` tells whether an attempt has its prompt. `expired` means the log is gone and only the summary is left.
+    """
+
+    job: str
+    client_id: str
+    state: State
+    attempt: int
+    cursor: int
+    started: bool
+    dropped_turns: int
+    position: int
+    expired: bool
+    ended: EndedFrame | None
+    records: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PollReply:
+    """`known` is False when the store lost this replica (it must attach again everything it watches).
+
+    `changed` holds the jobs that differ from what was asked; `missing` those without a record.
+    """
+
+    known: bool
+    changed: list[Snapshot]
+    missing: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A job given to this worker; every write carries `fence`. `prompt_ids`, `records`: from earlier attempts."""
+
+    job: str
+    fence: int
+    attempt: int
+    request: bytes
+    prompt_ids: bytes | None
+    records: list[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a worker says of itself.
+
+    `slot` names its place under a supervisor: a new incarnation in it proves the old one dead.
+    """
+
+    host: str
+    pid: int
+    model: str
+    context_tokens: int
+    max_running: int
+    device: str
+    version: str
+    slot: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BeatReply:
+    """None of it matters when `fenced`: the worker was reaped and must drop its jobs and register anew."""
+
+    fenced: bool
+    owned: int = 0
+    waiting: int = 0
+    reaped: int = 0
+    cancels: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a worker ends a job: `finish` is stop, length or cancelled; or error, with `code` and `message`."""
+
+    finish: str
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """New log records of one job. `start` is how many records the worker believes are logged."""
+
+    job: str
+    fence: int
+    attempt: int
+    start: int
+    records: Sequence[bytes]
+    cached_tokens: int = 0
+    ending: Ending | None = None
+
+
+class AppendOutcome(StrEnum):
+    """OK: logged. FENCED: not this worker's job any more. CANCELLED: logged, and the job ended as cancelled."""
+
+    OK = "ok"
+    FENCED = "fenced"
+    CANCELLED = "cancelled"
+    RESEND = "resend"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """RESEND: the log holds `cursor` records, not `start`; send again from there (a reply was lost)."""
+
+    outcome: AppendOutcome
+    cursor: int

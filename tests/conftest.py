@@ -1,0 +1,54 @@
+"""Fixtures for every layer: a real Valkey for the session, a key space of its own for each test."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ekiden.settings import Settings, load_settings
+from tests.support.valkey import ValkeyServer, running_valkey
+
+# What a developer exported must not steer a test.
+for _name in [name for name in os.environ if name.startswith("EKIDEN_") and not name.startswith("EKIDEN_TEST_")]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    """One server for all tests that do not disturb it."""
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A persistent server for one test that kills or freezes it."""
+    folder = tmp_path / "valkey"
+    folder.mkdir()
+    with running_valkey(folder, append_only=True) as server:
+        yield server
+
+
+@pytest.fixture
+def store_url(valkey: ValkeyServer) -> str:
+    """URL of the session's server."""
+    return valkey.url
+
+
+@pytest.fixture
+def make_settings(store_url: str) -> Callable[..., Settings]:
+    """Settings in a key space of this test alone; keyword arguments override."""
+    prefix = f"test-{uuid.uuid4().hex[:12]}"
+
+    def make(**overrides: object) -> Settings:
+        return load_settings(**{"redis_url": store_url, "key_prefix": prefix, **overrides})
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    """Default settings in a key space of this test alone."""
+    return make_settings()
