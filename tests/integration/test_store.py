@@ -96,6 +96,11 @@ class Fleet:
         """Let a worker's lease be over, as if it had been silent."""
         self.store.redis.zadd(self.store.keys.workers, {worker: 1})
 
+    def reap_now(self, worker: str) -> int:
+        """Reap at once, as if the fleet had never been silent."""
+        self.store.redis.hset(self.store.keys.prefix + "fleet", mapping={"no_reap_until": 0, "last_beat": 2**50})
+        return self.beat(worker)
+
     def reap(self, worker: str) -> int:
         """Beat until the outage guard is over and the dead are reaped."""
         return until(lambda: self.beat(worker), what="a reaped job")
