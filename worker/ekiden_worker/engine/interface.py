@@ -70,7 +70,7 @@ class Output:
 class EngineStats:
     """A snapshot for operators; reading it never blocks a step.
 
-    `last_step_age_s` is how long ago the last step finished (None when idle with nothing pending): a hung engine shows here.
+    `last_step_age_s`: how long ago the last step ended; None when nothing is pending. A hung engine shows here.
     """
 
     running: int
@@ -85,8 +85,8 @@ class EngineStats:
 class Engine(Protocol):
     """A continuous-batching generator with its own thread.
 
-    `submit` and `cancel` may be called from any thread and return at once. Outputs of one step are handed to the sink given
-    to `start`, on the engine thread; the sink must not block.
+    `submit` and `cancel` may be called from any thread and return at once. The outputs of a step are handed to the sink
+    given to `start`, on the engine thread; the sink must not block.
     """
 
     @property
@@ -109,7 +109,11 @@ class Engine(Protocol):
         ...
 
     def submit(self, request: EngineRequest) -> None:
-        """Queue a request. Raises EngineError (`empty_prompt`, `bad_token`, `prompt_too_long`, `out_of_range`) before anything is queued."""
+        """Queue a request.
+
+        Raises EngineError (`empty_prompt`, `bad_token`, `prompt_too_long`, `out_of_range`, `duplicate_request`); then
+        nothing is queued.
+        """
         ...
 
     def cancel(self, request_id: str) -> None:

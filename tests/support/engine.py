@@ -1,0 +1,75 @@
+"""Collects what an engine hands out, and holds it to its promises."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+
+from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.interface import EngineRequest, Finish, Output, SamplingParams
+
+
+class Collector:
+    """The sink of one engine."""
+
+    def __init__(self, engine: BatchEngine) -> None:
+        self.engine = engine
+        self.ids: dict[str, list[int]] = defaultdict(list)
+        self.ends: dict[str, Output] = {}
+        self.cached: dict[str, int] = {}
+        self.open: set[str] = set()
+        self.order: list[str] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, outputs: list[Output]) -> None:
+        with self._changed:
+            for output in outputs:
+                assert output.request_id not in self.ends, "nothing follows the end"
+                self.ids[output.request_id] += output.ids
+                self.order += [output.request_id] * len(output.ids)
+                self.cached.setdefault(output.request_id, output.cached_tokens)
+                if output.finish:
+                    self.ends[output.request_id] = output
+                    self.open.discard(output.request_id)
+            self._changed.notify_all()
+
+    def submit(
+        self,
+        name: str,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        generated: Sequence[int] = (),
+        stop: frozenset[int] = frozenset(),
+    ) -> None:
+        with self._changed:
+            self.open.add(name)
+        try:
+            self.engine.submit(EngineRequest(name, tuple(prompt), params, stop, tuple(generated)))
+        except Exception:
+            self.open.discard(name)
+            raise
+
+    def wait(self, *names: str, timeout_s: float = 60) -> None:
+        """Wait until the named requests ended."""
+        self._wait_for(lambda: all(name in self.ends for name in names), timeout_s, f"the end of {names}")
+
+    def wait_ids(self, name: str, count: int, timeout_s: float = 60) -> None:
+        """Wait until a request has `count` ids."""
+        self._wait_for(lambda: len(self.ids[name]) >= count, timeout_s, f"{count} ids of {name}")
+
+    def _wait_for(self, condition: object, timeout_s: float, what: str) -> None:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while not condition():  # type: ignore[operator]
+                if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError(f"{what} did not come")
+
+    def run(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
+        """Generate for all prompts at once."""
+        base = len(self.ends)
+        names = [f"r{base + number}" for number in range(len(prompts))]
+        for name, prompt in zip(names, prompts, strict=True):
+            self.submit(name, prompt, params)
+        self.wait(*names)
+        assert all(self.ends[name].finish is Finish.LENGTH for name in names)
+        return [self.ids[name] for name in names]

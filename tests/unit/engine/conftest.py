@@ -1,0 +1,64 @@
+"""Tiny random models, and an engine that is checked for lost blocks after every test."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import pytest
+import torch
+from transformers import (
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from ekiden_worker.engine.config import EngineConfig
+from ekiden_worker.engine.engine import BatchEngine
+from tests.support.engine import Collector
+
+VOCAB = 300
+
+
+@cache
+def tiny_model(kind: str) -> PreTrainedModel:
+    """A random model in float32, the same in every run."""
+    torch.manual_seed(11)
+    common = {"vocab_size": VOCAB, "hidden_size": 64, "num_hidden_layers": 3, "max_position_embeddings": 512}
+    common |= {"initializer_range": 0.4, "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "llama":
+        config = LlamaConfig(**common, intermediate_size=96, num_attention_heads=8, num_key_value_heads=2)
+        return LlamaForCausalLM(config).eval()
+    if kind == "qwen3":
+        config = Qwen3Config(
+            **common, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32, pad_token_id=0
+        )
+        return Qwen3ForCausalLM(config).eval()
+    config = GPTNeoXConfig(**common, intermediate_size=96, num_attention_heads=4, rotary_pct=0.5)
+    return GPTNeoXForCausalLM(config).eval()
+
+
+MakeEngine = Callable[..., Collector]
+
+
+@pytest.fixture
+def make_engine() -> Iterator[MakeEngine]:
+    """Start engines with given sizes; each is stopped and must have all its blocks at the end."""
+    started: list[Collector] = []
+
+    def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector:
+        engine = BatchEngine(model or tiny_model("llama"), EngineConfig(**sizes))
+        collector = Collector(engine)
+        engine.start(collector)
+        started.append(collector)
+        return collector
+
+    yield make
+    for collector in started:
+        collector.engine.stop()
+        collector.engine.check_integrity()
+        stats = collector.engine.stats()
+        assert stats.free_blocks == stats.total_blocks, "all blocks are free when idle"
+        assert collector.open == set(), "every request ended exactly once"

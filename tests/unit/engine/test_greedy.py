@@ -1,0 +1,103 @@
+"""Greedy answers equal `model.generate`, however the engine came to them."""
+
+import random
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from ekiden_worker.engine.interface import SamplingParams
+from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
+
+ANSWER = 24
+GREEDY = SamplingParams(max_tokens=ANSWER)
+TIE = 1e-4
+
+
+def prompts(count: int, longest: int = 150, seed: int = 3) -> list[list[int]]:
+    source = random.Random(seed)
+    return [[source.randrange(3, VOCAB) for _ in range(source.randint(1, longest))] for _ in range(count)]
+
+
+@torch.inference_mode()
+def assert_greedy(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> None:
+    """Each id is the reference's best, or one within TIE of it, on the prompt and the ids before."""
+    model.set_attn_implementation("sdpa")
+    logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    for position, token in enumerate(answer):
+        best = logits[position].max()
+        assert best - logits[position, token] <= TIE, f"id {position} of {answer}"
+    model.set_attn_implementation("ekiden_paged")
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox"])
+def test_alone_and_all_at_once(make_engine: MakeEngine, kind: str) -> None:
+    model = tiny_model(kind)
+    engine = make_engine(model)
+    cases = prompts(12)
+    alone = [engine.run([prompt], GREEDY)[0] for prompt in cases[:4]]
+    together = make_engine(model).run(cases, GREEDY)
+    assert alone == together[:4]
+    engine.engine.stop()
+    for prompt, answer in zip(cases, together, strict=True):
+        assert_greedy(model, prompt, answer)
+
+
+def test_equals_generate(make_engine: MakeEngine) -> None:
+    model = tiny_model("llama")
+    cases = prompts(6)
+    answers = make_engine(model).run(cases, GREEDY)
+    model.set_attn_implementation("sdpa")
+    for prompt, answer in zip(cases, answers, strict=True):
+        expected = model.generate(
+            torch.tensor([prompt]), max_new_tokens=ANSWER, do_sample=False, pad_token_id=0, eos_token_id=VOCAB
+        )
+        assert answer == expected[0, len(prompt) :].tolist()
+    model.set_attn_implementation("ekiden_paged")
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 32, 64, 1000])
+def test_with_prompts_computed_in_chunks(make_engine: MakeEngine, chunk: int) -> None:
+    cases = prompts(5, longest=90)
+    whole = make_engine(max_batched_tokens=100_000).run(cases, GREEDY)
+    assert make_engine(max_batched_tokens=chunk).run(cases, GREEDY) == whole
+
+
+def test_with_too_few_blocks_for_all(make_engine: MakeEngine) -> None:
+    cases = prompts(10, longest=60)
+    tiny = make_engine(kv_cache_tokens=128, block_size=8, max_running=8, context_tokens=128)
+    assert tiny.run(cases, GREEDY) == make_engine().run(cases, GREEDY)
+    assert tiny.engine.stats().preemptions > 0
+
+
+def test_with_a_cached_prefix(make_engine: MakeEngine) -> None:
+    engine = make_engine(block_size=8)
+    [prompt] = prompts(1, longest=100, seed=8)
+    prompt = (prompt * 20)[:100]
+    [first] = engine.run([prompt], GREEDY)
+    [second] = engine.run([prompt], GREEDY)
+    assert first == second
+    assert (engine.cached["r0"], engine.cached["r1"]) == (0, 96)
+    [third] = engine.run([[*prompt, *first, 5, 6, 7]], GREEDY)
+    assert engine.cached["r2"] >= 96
+    assert [third] == make_engine().run([[*prompt, *first, 5, 6, 7]], GREEDY)
+
+
+def test_never_the_whole_prompt_is_taken_from_the_cache(make_engine: MakeEngine) -> None:
+    engine = make_engine(block_size=8)
+    prompt = list(range(10, 26))
+    assert engine.run([prompt], GREEDY) == engine.run([prompt], GREEDY)
+    assert engine.cached["r1"] == 8
+
+
+def test_two_engines_in_one_process_do_not_disturb_each_other(make_engine: MakeEngine) -> None:
+    llama, qwen = make_engine(tiny_model("llama")), make_engine(tiny_model("qwen3"))
+    cases = prompts(4)
+    for number, prompt in enumerate(cases):
+        llama.submit(f"x{number}", prompt, GREEDY)
+        qwen.submit(f"x{number}", prompt, GREEDY)
+    names = [f"x{number}" for number in range(len(cases))]
+    llama.wait(*names)
+    qwen.wait(*names)
+    assert [llama.ids[name] for name in names] == make_engine(tiny_model("llama")).run(cases, GREEDY)
+    assert [qwen.ids[name] for name in names] == make_engine(tiny_model("qwen3")).run(cases, GREEDY)

@@ -1,0 +1,193 @@
+"""Every request ends exactly once, and a bad one is refused before anything is queued."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+from ekiden_worker.engine.config import EngineConfig
+from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.interface import EngineError, Finish, SamplingParams
+from tests.support.waiting import until
+from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
+
+LONG = SamplingParams(max_tokens=400)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "params", "code"),
+    [
+        ([], LONG, "empty_prompt"),
+        ([VOCAB], LONG, "bad_token"),
+        ([-1], LONG, "bad_token"),
+        ([5] * 113, LONG, "prompt_too_long"),
+        ([5], replace(LONG, max_tokens=0), "out_of_range"),
+        ([5], replace(LONG, temperature=math.nan), "out_of_range"),
+        ([5], replace(LONG, temperature=math.inf), "out_of_range"),
+        ([5], replace(LONG, temperature=-0.1), "out_of_range"),
+        ([5], replace(LONG, top_p=0.0), "out_of_range"),
+        ([5], replace(LONG, top_k=-1), "out_of_range"),
+        ([5], replace(LONG, min_p=1.1), "out_of_range"),
+        ([5], replace(LONG, repetition_penalty=0.0), "out_of_range"),
+        ([5], replace(LONG, seed=1 << 63), "out_of_range"),
+    ],
+)
+def test_a_bad_request_is_refused(
+    make_engine: MakeEngine, prompt: list[int], params: SamplingParams, code: str
+) -> None:
+    engine = make_engine()
+    with pytest.raises(EngineError) as caught:
+        engine.submit("bad", prompt, params)
+    assert caught.value.code == code
+    if code == "prompt_too_long":
+        assert "113" in str(caught.value)
+        assert "512" in str(caught.value)
+
+
+def test_a_running_id_is_not_taken_twice(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.submit("a", [5, 6], LONG)
+    with pytest.raises(EngineError) as caught:
+        engine.submit("a", [5, 6], LONG)
+    assert caught.value.code == "duplicate_request"
+    engine.open.add("a")
+    engine.engine.cancel("a")
+    engine.wait("a")
+
+
+def test_an_end_id_stops_and_is_the_last_id(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    [answer] = engine.run([[5, 6, 7]], SamplingParams(max_tokens=10))
+    engine.submit("stops", [5, 6, 7], LONG, stop=frozenset({answer[4]}))
+    engine.wait("stops")
+    assert engine.ends["stops"].finish is Finish.STOP
+    assert engine.ids["stops"] == answer[: answer.index(answer[4]) + 1]
+
+
+def test_an_answer_that_was_whole_already_ends_without_new_ids(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.submit("length", [5], SamplingParams(max_tokens=3), generated=[7, 8, 9])
+    engine.submit("stop", [5], LONG, generated=[7, 2], stop=frozenset({2}))
+    engine.wait("length", "stop")
+    assert (engine.ends["length"].finish, engine.ids["length"]) == (Finish.LENGTH, [])
+    assert (engine.ends["stop"].finish, engine.ids["stop"]) == (Finish.STOP, [])
+
+
+def test_cancel_ends_a_running_a_waiting_and_a_half_read_request(make_engine: MakeEngine) -> None:
+    engine = make_engine(max_running=1, max_batched_tokens=8)
+    engine.submit("running", [5], LONG)
+    engine.submit("waiting", [6], LONG)
+    engine.wait_ids("running", 3)
+    engine.engine.cancel("waiting")
+    engine.wait("waiting")
+    assert engine.ids["waiting"] == []
+    engine.submit("half", [7] * 100, LONG)
+    engine.engine.cancel("running")
+    engine.wait("running")
+    engine.engine.cancel("half")
+    engine.engine.cancel("unknown")
+    engine.wait("half")
+    assert {engine.ends[name].finish for name in ("running", "waiting", "half")} == {Finish.CANCELLED}
+    engine.run([[5]], SamplingParams(max_tokens=2))
+
+
+def test_a_cancelled_request_ends_within_a_step(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.submit("a", [5], LONG)
+    engine.wait_ids("a", 5)
+    seen = len(engine.ids["a"])
+    steps = engine.engine.stats().steps
+    engine.engine.cancel("a")
+    engine.wait("a")
+    assert len(engine.ids["a"]) - seen <= engine.engine.stats().steps - steps + 1
+
+
+def test_stop_ends_what_is_running(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.submit("a", [5], LONG)
+    engine.wait_ids("a", 2)
+    engine.engine.stop()
+    assert engine.ends["a"].finish is Finish.CANCELLED
+    assert not engine.engine.alive
+
+
+def test_a_failing_step_ends_its_requests_and_the_engine_goes_on(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    engine = make_engine(model)
+    engine.submit("a", [5], LONG)
+    engine.submit("b", [6], LONG)
+    engine.wait_ids("b", 2)
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ValueError("broken on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "forward", fail)
+        engine.wait("a", "b")
+    assert {engine.ends[name].finish for name in "ab"} == {Finish.ERROR}
+    assert engine.ends["a"].error_code == "engine_error"
+    assert "broken" not in str(engine.ends["a"].error_message)
+    engine.run([[5]], SamplingParams(max_tokens=4))
+
+
+def test_a_lost_device_ends_the_engine_without_ending_its_requests(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    engine = make_engine(model)
+    engine.submit("a", [5], LONG)
+    engine.wait_ids("a", 2)
+
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "forward", fail)
+        until(lambda: not engine.engine.alive, what="the end of the engine thread")
+    assert "a" not in engine.ends
+    engine.open.clear()
+    engine.engine._finish(engine.engine._sequences["a"], Finish.CANCELLED)
+
+
+def test_stats_tell_how_long_a_step_is_pending(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    assert engine.engine.stats().last_step_age_s is None
+    engine.submit("a", [5], LONG)
+    engine.wait_ids("a", 1)
+    stats = engine.engine.stats()
+    assert stats.last_step_age_s is None or stats.last_step_age_s < 30
+    engine.engine.cancel("a")
+    engine.wait("a")
+    until(lambda: engine.engine.stats().last_step_age_s is None)
+
+
+def test_a_sliding_window_limits_the_context_and_other_attention_is_refused() -> None:
+    sizes = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 256}
+    mistral = MistralForCausalLM(MistralConfig(**sizes, sliding_window=64)).eval()
+    assert BatchEngine(mistral, EngineConfig()).context_tokens == 64
+    odd = LlamaForCausalLM(LlamaConfig(**sizes)).eval()
+    odd.config.layer_types = ["linear_attention"]
+    with pytest.raises(EngineError) as caught:
+        BatchEngine(odd, EngineConfig())
+    assert caught.value.code == "not_supported"
+
+
+def test_a_cache_smaller_than_the_context_limits_it() -> None:
+    engine = BatchEngine(tiny_model("llama"), EngineConfig(kv_cache_tokens=96, block_size=32))
+    assert engine.context_tokens == 96
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_greedy_on_cuda_equals_the_cpu(make_engine: MakeEngine) -> None:
+    from copy import deepcopy
+
+    model = tiny_model("llama")
+    prompt = list(range(10, 60))
+    on_cpu = make_engine(model).run([prompt], SamplingParams(max_tokens=20))
+    assert make_engine(deepcopy(model).to("cuda")).run([prompt], SamplingParams(max_tokens=20)) == on_cpu

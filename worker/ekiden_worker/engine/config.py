@@ -1,0 +1,19 @@
+"""Sizes of an engine, fixed when it is built."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Sizes in ids unless named otherwise; 0 means: choose from the model and the machine.
+
+    `max_batched_tokens` bounds the ids computed in one step, so a long prompt never stalls running answers for longer
+    than one chunk of that size.
+    """
+
+    max_running: int = 32
+    context_tokens: int = 0
+    kv_cache_tokens: int = 0
+    block_size: int = 32
+    max_batched_tokens: int = 0
+    threads: int = 0

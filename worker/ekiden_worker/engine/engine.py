@@ -1,0 +1,313 @@
+"""The engine: one thread that schedules, runs and hands out, one step after the other."""
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+import torch
+from transformers import PreTrainedModel
+
+from ekiden_worker.engine.block_manager import BlockManager
+from ekiden_worker.engine.config import EngineConfig
+from ekiden_worker.engine.interface import (
+    EngineError,
+    EngineRequest,
+    EngineStats,
+    Finish,
+    Output,
+    SamplingParams,
+)
+from ekiden_worker.engine.model_runner import ModelRunner, cache_bytes_per_token, longest_context, probe_cache_shapes
+from ekiden_worker.engine.sampler import penalize, sample
+from ekiden_worker.engine.scheduler import Chunk, Scheduler
+from ekiden_worker.engine.sequence import Sequence
+
+log = structlog.get_logger()
+
+CPU_CACHE_BYTES = 1 << 30
+CUDA_MEMORY_SHARE = 0.85  # of what is free when the weights are loaded; the rest is for activations
+CPU_BATCHED_TOKENS = 256
+CUDA_BATCHED_TOKENS = 2048
+
+
+class BatchEngine:
+    """Continuous batching of a Hugging Face causal LM over a paged KV cache (see `interface.Engine`)."""
+
+    def __init__(self, model: PreTrainedModel, config: EngineConfig) -> None:
+        """`model` is in evaluation mode on its device. Raises EngineError `not_supported` for one it cannot serve."""
+        self._config = config
+        self._vocab_size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+        self._device = model.device
+        shapes = probe_cache_shapes(model)
+        limit = longest_context(model)
+        context = min(config.context_tokens or limit, limit)
+        cache_tokens = config.kv_cache_tokens or self._cache_tokens(cache_bytes_per_token(model, shapes), context)
+        num_blocks = 1 + math.ceil(cache_tokens / config.block_size)
+        self._context_tokens = min(context, (num_blocks - 1) * config.block_size)
+        self._blocks = BlockManager(num_blocks, config.block_size)
+        default_budget = CPU_BATCHED_TOKENS if self._device.type == "cpu" else CUDA_BATCHED_TOKENS
+        self._scheduler = Scheduler(self._blocks, config.max_running, config.max_batched_tokens or default_budget)
+        self._runner = ModelRunner(model, shapes, num_blocks, config.block_size)
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._sequences: dict[str, Sequence] = {}
+        self._known: set[str] = set()
+        self._known_lock = threading.Lock()
+        self._seen: dict[str, torch.Tensor] = {}
+        self._outputs: list[Output] = []
+        self._steps = 0
+        self._last_step = 0.0
+        self._thread: threading.Thread | None = None
+
+    def _cache_tokens(self, bytes_per_token: int, context: int) -> int:
+        if self._device.type == "cpu":
+            return max(context, CPU_CACHE_BYTES // bytes_per_token)
+        free, _ = torch.cuda.mem_get_info(self._device)
+        tokens = int(free * CUDA_MEMORY_SHARE) // bytes_per_token
+        if tokens < self._config.block_size:
+            raise EngineError("not_supported", f"{free >> 20} MiB of GPU memory are left: too little for a KV cache.")
+        return tokens
+
+    @property
+    def context_tokens(self) -> int:
+        return self._context_tokens
+
+    @property
+    def max_running(self) -> int:
+        return self._config.max_running
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, sink: Callable[[list[Output]], None]) -> None:
+        warm = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(sink, warm), name="engine", daemon=True)
+        self._thread.start()
+        while not warm.wait(0.1):
+            if not self._thread.is_alive():
+                raise EngineError("engine_error", "The engine failed while it warmed up.")
+
+    def submit(self, request: EngineRequest) -> None:
+        self._check(request)
+        with self._known_lock:
+            if request.request_id in self._known:
+                raise EngineError("duplicate_request", f"The request {request.request_id} is already running.")
+            self._known.add(request.request_id)
+        self._commands.put(lambda: self._begin(request))
+
+    def cancel(self, request_id: str) -> None:
+        self._commands.put(lambda: self._cancel(request_id))
+
+    def stop(self) -> None:
+        if self._thread is None:
+            return
+        self._commands.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def stats(self) -> EngineStats:
+        pending = bool(self._known)
+        return EngineStats(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            free_blocks=self._blocks.free_blocks,
+            total_blocks=self._blocks.num_blocks - 1,
+            steps=self._steps,
+            preemptions=self._scheduler.preemptions,
+            last_step_age_s=time.monotonic() - self._last_step if pending else None,
+        )
+
+    def check_integrity(self) -> None:
+        """Raise RuntimeError unless every block is accounted for. When idle or from the engine thread."""
+        self._blocks.check_integrity([*self._scheduler.running, *self._scheduler.waiting])
+
+    def _check(self, request: EngineRequest) -> None:
+        ids = [*request.prompt_ids, *request.generated_ids]
+        if not request.prompt_ids:
+            raise EngineError("empty_prompt", "The prompt has no ids.")
+        if not all(0 <= token_id < self._vocab_size for token_id in ids):
+            raise EngineError("bad_token", f"The prompt holds an id outside the vocabulary of {self._vocab_size}.")
+        _check_params(request.params)
+        total = len(request.prompt_ids) + request.params.max_tokens
+        if total > self._context_tokens:
+            raise EngineError(
+                "prompt_too_long",
+                f"The prompt's {len(request.prompt_ids)} tokens and max_tokens {request.params.max_tokens} are more "
+                f"than the {self._context_tokens} tokens of the context.",
+            )
+
+    def _run(self, sink: Callable[[list[Output]], None], warm: threading.Event) -> None:
+        """Engine thread: commands, a step, its outputs. Without work it waits and uses no CPU."""
+        if self._config.threads:
+            torch.set_num_threads(self._config.threads)
+        self._warm_up()
+        warm.set()
+        stopping = False
+        while not stopping:
+            stopping = self._take_commands()
+            if self._sequences and not stopping and not self._step():
+                return  # the device is lost: no outputs, so that the jobs move
+            if stopping:
+                for sequence in list(self._sequences.values()):
+                    self._finish(sequence, Finish.CANCELLED)
+            if self._outputs:
+                outputs, self._outputs = self._outputs, []
+                sink(outputs)
+
+    def _take_commands(self) -> bool:
+        """Run what other threads asked for; True when one of them asked to stop."""
+        wait = not self._sequences and not self._outputs
+        while True:
+            try:
+                command = self._commands.get(block=wait)
+            except queue.Empty:
+                return False
+            if command is None:
+                return True
+            command()
+            wait = not self._sequences and not self._outputs
+
+    def _begin(self, request: EngineRequest) -> None:
+        sequence = Sequence(request)
+        if not self._sequences:
+            self._last_step = time.monotonic()
+        self._sequences[request.request_id] = sequence
+        self._scheduler.add(sequence)
+        if reason := self._end_of(sequence):
+            self._finish(sequence, reason)
+
+    def _cancel(self, request_id: str) -> None:
+        if sequence := self._sequences.get(request_id):
+            self._finish(sequence, Finish.CANCELLED)
+
+    def _step(self) -> bool:
+        """Schedule → run → postprocess. A failure ends the step's requests; False when the device itself is lost."""
+        chunks = self._scheduler.schedule()
+        try:
+            tokens = self._compute(chunks)
+        except Exception as error:  # any failure of model code must end its requests, visibly
+            if _device_lost(error):
+                log.error("device_lost", error=str(error))
+                return False
+            log.exception("step_failed", requests=len(chunks))
+            for chunk in chunks:
+                message = "The engine failed on this answer."
+                self._finish(chunk.sequence, Finish.ERROR, code="engine_error", message=message)
+        else:
+            self._postprocess(chunks, tokens)
+        self._steps += 1
+        self._last_step = time.monotonic()
+        return True
+
+    def _compute(self, chunks: list[Chunk]) -> dict[str, int]:
+        """Run the chunks and sample where they complete a sequence: request id → next id."""
+        logits = self._runner.forward(chunks)
+        rows = [row for row, chunk in enumerate(chunks) if chunk.completes]
+        if not rows:
+            return {}
+        sequences = [chunks[row].sequence for row in rows]
+        scores = logits if len(rows) == len(chunks) else logits[torch.tensor(rows, device=logits.device)]
+        params = [sequence.request.params for sequence in sequences]
+        if any(p.repetition_penalty != 1 for p in params):
+            seen = torch.stack([self._seen_ids(sequence) for sequence in sequences])
+            penalties = torch.tensor([p.repetition_penalty for p in params], device=scores.device)
+            scores = penalize(scores.float(), seen, penalties)
+        chosen = sample(scores, params, [len(sequence.ids) for sequence in sequences])
+        return {sequence.request.request_id: token for sequence, token in zip(sequences, chosen, strict=True)}
+
+    def _seen_ids(self, sequence: Sequence) -> torch.Tensor:
+        """Which ids occur so far, bool [vocab_size]; kept up to date only for requests with a penalty."""
+        key = sequence.request.request_id
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = torch.zeros(self._vocab_size, dtype=torch.bool, device=self._device)
+            if sequence.request.params.repetition_penalty != 1:
+                seen[torch.tensor(sequence.ids, device=self._device)] = True
+                self._seen[key] = seen
+        elif sequence.request.params.repetition_penalty != 1:
+            seen[sequence.ids[-1]] = True
+        return seen
+
+    def _postprocess(self, chunks: list[Chunk], tokens: dict[str, int]) -> None:
+        for chunk in chunks:
+            sequence = chunk.sequence
+            sequence.computed += chunk.count
+            self._blocks.seal(sequence)
+            token = tokens.get(sequence.request.request_id)
+            if token is None:
+                continue
+            sequence.ids.append(token)
+            if reason := self._end_of(sequence):
+                self._finish(sequence, reason, token)
+            else:
+                self._emit(sequence, ids=(token,))
+
+    @staticmethod
+    def _end_of(sequence: Sequence) -> Finish | None:
+        request = sequence.request
+        if sequence.generated and sequence.ids[-1] in request.stop_ids:
+            return Finish.STOP
+        return Finish.LENGTH if sequence.generated >= request.params.max_tokens else None
+
+    def _finish(
+        self, sequence: Sequence, reason: Finish, token: int | None = None, *, code: str = "", message: str = ""
+    ) -> None:
+        """The one way a request ends: its blocks are freed, its last Output is made."""
+        request_id = sequence.request.request_id
+        del self._sequences[request_id]
+        self._seen.pop(request_id, None)
+        self._scheduler.remove(sequence)
+        ids = () if token is None else (token,)
+        self._emit(sequence, ids=ids, finish=reason, error_code=code or None, error_message=message or None)
+        with self._known_lock:
+            self._known.discard(request_id)
+
+    def _emit(
+        self,
+        sequence: Sequence,
+        ids: tuple[int, ...],
+        finish: Finish | None = None,
+        error_code: str | None = None,
+        error_message: str | None = None,
+    ) -> None:
+        cached = sequence.cached_tokens if sequence.first else 0
+        sequence.first = False
+        self._outputs.append(Output(sequence.request.request_id, ids, finish, cached, error_code, error_message))
+
+    def _warm_up(self) -> None:
+        """One prefill and one decode step, so that the first request finds everything allocated."""
+        request = EngineRequest("warm-up", (0, 0, 0), SamplingParams(max_tokens=2), frozenset())
+        self._begin(request)
+        while self._sequences:
+            if not self._step():
+                raise EngineError("engine_error", "The device failed while the engine warmed up.")
+        if any(output.finish is Finish.ERROR for output in self._outputs):
+            raise EngineError("engine_error", "The model failed while the engine warmed up.")
+        self._outputs.clear()
+        self._steps = 0
+
+
+def _check_params(params: SamplingParams) -> None:
+    ranges = {
+        "max_tokens": params.max_tokens >= 1,
+        "temperature": 0 <= params.temperature < math.inf,
+        "top_k": params.top_k >= 0,
+        "top_p": 0 < params.top_p <= 1,
+        "min_p": 0 <= params.min_p <= 1,
+        "repetition_penalty": 0 < params.repetition_penalty < math.inf,
+        "seed": 0 <= params.seed < 1 << 63,
+    }
+    for name, fits in ranges.items():
+        if not fits:
+            raise EngineError("out_of_range", f"{name} is out of range.")
+
+
+def _device_lost(error: Exception) -> bool:
+    """A CUDA error other than out-of-memory leaves the process's context unusable."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return False
+    lost = getattr(torch, "AcceleratorError", None)
+    return (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error)

