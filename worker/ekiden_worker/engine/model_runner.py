@@ -1,7 +1,9 @@
 """One forward pass over the chunks of a step."""
 
+import math
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -47,6 +49,14 @@ def cache_bytes_per_token(model: PreTrainedModel, shapes: list[tuple[torch.Size,
     return sum(key.numel() + value.numel() for key, value in shapes) * model.dtype.itemsize
 
 
+def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on the CPU they take memory only once they are written (unlike torch's own, which are written at once)."""
+    if device.type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    lazy = np.zeros(math.prod(size) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(lazy).view(dtype).view(size)
+
+
 class ModelRunner:
     """Owns the KV cache tensors and runs the model. Engine thread only."""
 
@@ -61,8 +71,7 @@ class ModelRunner:
         self._block_size = block_size
 
         def cache(shape: torch.Size) -> torch.Tensor:
-            size = (num_blocks, block_size, shape[1], shape[3])
-            return torch.zeros(size, dtype=model.dtype, device=model.device)
+            return _zeros((num_blocks, block_size, shape[1], shape[3]), model.dtype, model.device)
 
         self._keys = [cache(key) for key, _ in shapes]
         self._values = [cache(value) for _, value in shapes]

@@ -48,7 +48,8 @@ def sample(
     chosen = logits.argmax(-1)
     random_rows = [row for row, p in enumerate(params) if p.temperature > 0]
     filtered = [row for row in random_rows if _filters(params[row])]
-    for rows, choose in ((filtered, _choose_filtered), ([r for r in random_rows if r not in filtered], _choose_any)):
+    free = [row for row in random_rows if not _filters(params[row])]
+    for rows, choose in ((filtered, _choose_filtered), (free, _choose_any)):
         if rows:
             index = torch.tensor(rows, device=logits.device)
             some = [params[row] for row in rows]
