@@ -3,11 +3,13 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from ekiden.settings import Settings, load_settings
+from tests.support.processes import Processes, processes
 from tests.support.valkey import ValkeyServer, running_valkey
 
 # What a developer exported must not steer a test.
@@ -52,3 +54,14 @@ def make_settings(store_url: str) -> Callable[..., Settings]:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """Default settings in a key space of this test alone."""
     return make_settings()
+
+
+@pytest.fixture
+def fleet_of(tmp_path: Path) -> Iterator[Callable[[Settings], Processes]]:
+    """Real API and worker processes on the store of given settings."""
+    with ExitStack() as stack:
+
+        def start(settings: Settings) -> Processes:
+            return stack.enter_context(processes(settings, tmp_path))
+
+        yield start

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
         30.0, description="Pending work and no finished step for this long: the worker gives up its jobs."
     )
 
+    worker_slot: str = Field("", description="This worker's place under a supervisor that never runs two in one place.")
+
     beat_interval_s: Seconds = Field(0.25, description="How often a worker renews its lease.")
     lease_s: Seconds = Field(3.0, description="A worker silent for this long is dead and its jobs move.")
     early_reap_s: float = Field(

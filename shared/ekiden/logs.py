@@ -1,0 +1,37 @@
+"""Log lines: events with fields, never prompts, answers or keys."""
+
+import logging
+import sys
+
+import structlog
+
+from ekiden.settings import Settings
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's and the standard library's lines to stderr in one form."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if settings.log_format == "console":
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    else:
+        shared.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    # Libraries speak only when something is wrong.
+    for name in ("celery", "kombu", "amqp", "uvicorn", "websockets", "transformers", "httpx"):
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -1,0 +1,245 @@
+"""A real worker process with a fake engine, driven through the store as the API would."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from ekiden.broker import TASK, create_celery
+from ekiden.jobs import State
+from ekiden.protocol import JobRequest, Message
+from ekiden.settings import Settings
+from ekiden.store import BlockingStore
+from ekiden.store.types import ANONYMOUS, NewJob, Snapshot
+from tests.support.fake_engine import expected_ids, text_of
+from tests.support.processes import Processes
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+
+MESSAGES = [Message("user", "Hello")]
+
+
+class Client:
+    """Submits jobs and reads their snapshots, without an API process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.store = BlockingStore(settings)
+        self.celery = create_celery(settings)
+
+    def submit(self, job: str, tokens: int, *, wake: bool = True, text: str = "Hello", **params: object) -> None:
+        request = JobRequest(
+            messages=[Message("user", text)],
+            model=self.settings.model_name,
+            max_tokens=tokens,
+            temperature=0.0,
+            top_p=1.0,
+            top_k=0,
+            min_p=0.0,
+            repetition_penalty=1.0,
+            seed=1,
+            stop=list(params.get("stop", [])),  # type: ignore[call-overload]
+        )
+        encoded = msgspec.msgpack.encode(request)
+        new = NewJob(job, ANONYMOUS, job, "digest", self.settings.model_name, 0, "keep", encoded)
+        self.store.run(self.store.commands.submit(new, "r1"))
+        if wake:
+            self.celery.send_task(TASK, (job,))
+
+    def view(self, job: str) -> Snapshot:
+        snapshot = self.store.run(self.store.commands.attach("r1", ANONYMOUS, job, 0))
+        assert snapshot is not None
+        return snapshot
+
+    def ended(self, job: str) -> Snapshot | None:
+        snapshot = self.view(job)
+        return snapshot if snapshot.ended else None
+
+    def wait(self, job: str) -> Snapshot:
+        return until(lambda: self.ended(job), timeout_s=40, what=f"the end of {job}")
+
+    def wait_tokens(self, job: str, count: int) -> None:
+        until(lambda: self.view(job).cursor >= count, what=f"{count} tokens of {job}")
+
+    def expect(self, job: str, tokens: int, text: str = "Hello") -> Snapshot:
+        """The job is done and its log is that of an undisturbed run."""
+        snapshot = self.wait(job)
+        ids = expected_ids([Message("user", text)], 1, tokens)
+        assert [record.token_id for record in snapshot.records] == ids
+        assert "".join(record.text for record in snapshot.records) == text_of(ids)
+        assert snapshot.ended is not None
+        assert (snapshot.ended.finish_reason, snapshot.cursor) == ("length", tokens)
+        return snapshot
+
+
+StartFleet = Callable[[Settings], Processes]
+
+
+def test_a_job_is_answered_and_its_wake_up_is_consumed(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet_of(settings).worker()
+    client = Client(settings)
+    client.submit("j1", 20)
+    snapshot = client.expect("j1", 20)
+    assert snapshot.started
+    assert snapshot.ended is not None
+    assert snapshot.ended.prompt_tokens == len("user:Hello\n")
+    queue = f"{{{settings.key_prefix}}}:celery:{settings.key_prefix}.ekiden"
+    until(lambda: client.store.redis.llen(queue) == 0, what="an empty Celery queue")
+
+
+def test_jobs_without_a_wake_up_and_with_too_many_are_answered_once(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet_of(settings).worker(EKIDEN_MAX_RUNNING="3")
+    client = Client(settings)
+    for number in range(10):
+        client.submit(f"quiet{number}", 10, wake=False)
+        client.submit(f"loud{number}", 10)
+        for _ in range(2):
+            client.celery.send_task(TASK, (f"loud{number}",))
+    for number in range(10):
+        assert client.expect(f"quiet{number}", 10).attempt == 1
+        assert client.expect(f"loud{number}", 10).attempt == 1
+
+
+def test_a_stop_sequence_ends_the_answer_and_is_not_in_it(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet_of(settings).worker()
+    client = Client(settings)
+    ids = expected_ids(MESSAGES, 1, 10)
+    whole = text_of(ids)
+    stop = whole[len(text_of(ids[:4])) - 2 : len(text_of(ids[:5])) - 1]  # straddles two tokens
+    client.submit("j1", 10, stop=[stop])
+    snapshot = client.wait("j1")
+    assert snapshot.ended is not None
+    assert snapshot.ended.finish_reason == "stop"
+    assert "".join(record.text for record in snapshot.records) == whole[: whole.index(stop)]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "code"), [(5000, "Hello", "prompt_too_long"), (5, "[FORGED]", "special_tags")]
+)
+def test_a_prompt_that_cannot_be_answered_ends_with_its_code(
+    settings: Settings, fleet_of: StartFleet, tokens: int, text: str, code: str
+) -> None:
+    fleet_of(settings).worker()
+    client = Client(settings)
+    client.submit("j1", tokens, text=text)
+    ended = client.wait("j1").ended
+    assert ended is not None
+    assert (ended.state, ended.code) == ("error", code)
+    client.submit("j2", 3)
+    client.expect("j2", 3)
+
+
+def test_the_jobs_of_a_killed_worker_go_on_with_another(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet = fleet_of(settings)
+    first = fleet.worker(EKIDEN_TEST_STEP_S="0.02")
+    client = Client(settings)
+    for number in range(5):
+        client.submit(f"j{number}", 150)
+    client.wait_tokens("j4", 10)
+    fleet.worker(EKIDEN_TEST_STEP_S="0.002")
+    first.end(signal.SIGKILL)
+    assert {client.expect(f"j{number}", 150).attempt for number in range(5)} == {2}
+
+
+def test_a_worker_that_slept_past_its_lease_is_fenced_and_works_on(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet = fleet_of(settings)
+    extra = {"EKIDEN_LEASE_S": "1", "EKIDEN_EARLY_REAP_S": "0", "EKIDEN_TEST_STEP_S": "0.01"}
+    first = fleet.worker(**extra)
+    client = Client(settings)
+    client.submit("j1", 400)
+    client.wait_tokens("j1", 10)
+    second = fleet.worker(**extra)
+    first.send(signal.SIGSTOP)
+    until(lambda: client.view("j1").attempt == 2, what="a move")
+    first.send(signal.SIGCONT)
+    client.expect("j1", 400)
+    second.end()
+    client.submit("j2", 5)
+    client.expect("j2", 5)
+    assert "fenced" in first.text()
+
+
+def test_a_stopping_worker_hands_over_without_a_death(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet = fleet_of(settings)
+    first = fleet.worker(EKIDEN_TEST_STEP_S="0.05", EKIDEN_DRAIN_S="0.1")
+    client = Client(settings)
+    client.submit("j1", 100)
+    client.wait_tokens("j1", 5)
+    fleet.worker(EKIDEN_TEST_STEP_S="0.005")
+    assert first.end(signal.SIGTERM) == 0
+    assert client.expect("j1", 100).attempt == 2
+    assert client.store.redis.hget(client.store.keys.job("j1"), "deaths") == b"0"
+
+
+def test_cancel_frees_the_slot_at_once(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet_of(settings).worker(EKIDEN_MAX_RUNNING="1", EKIDEN_TEST_STEP_S="0.01")
+    client = Client(settings)
+    client.submit("j1", 3000)
+    client.submit("j2", 5)
+    client.wait_tokens("j1", 5)
+    assert client.view("j2").state is State.QUEUED
+    client.store.run(client.store.commands.cancel(ANONYMOUS, "j1"))
+    ended = client.wait("j1").ended
+    assert ended is not None
+    assert ended.finish_reason == "cancelled"
+    client.expect("j2", 5)
+
+
+def test_a_hung_engine_gives_up_its_jobs(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet = fleet_of(settings)
+    first = fleet.worker(EKIDEN_ENGINE_STALL_S="0.5", EKIDEN_LEASE_S="1")
+    client = Client(settings)
+    client.submit("bad", 5, text="HANG")
+    assert first.child.wait(20) == 4
+    assert "engine_lost" in first.text()
+
+
+def test_the_store_may_be_away_for_a_while_and_no_job_moves(
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet
+) -> None:
+    settings = make_settings(redis_url=own_valkey.url)
+    fleet = fleet_of(settings)
+    fleet.worker(EKIDEN_TEST_STEP_S="0.05")
+    fleet.worker(EKIDEN_TEST_STEP_S="0.05")
+    client = Client(settings)
+    jobs = [f"j{number}" for number in range(6)]
+    for job in jobs:
+        client.submit(job, 600)
+    for job in jobs:
+        client.wait_tokens(job, 5)
+    for tenths in range(3, 31, 3):
+        before = client.view("j0").cursor
+        own_valkey.send(signal.SIGSTOP)
+        time.sleep(tenths / 10)  # the outage itself
+        own_valkey.send(signal.SIGCONT)
+        client.wait_tokens("j0", before + 2)
+    for job in jobs:
+        assert client.expect(job, 600).attempt == 1
+
+
+def test_an_acknowledged_job_survives_a_killed_store(
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet
+) -> None:
+    settings = make_settings(redis_url=own_valkey.url)
+    fleet_of(settings).worker(EKIDEN_TEST_STEP_S="0.02")
+    client = Client(settings)
+    client.submit("j1", 150)
+    client.wait_tokens("j1", 10)
+    # appendfsync everysec may lose the last second; a killed process loses nothing that was written to the kernel
+    own_valkey.stop(signal.SIGKILL)
+    own_valkey.start()
+    client.expect("j1", 150)
+
+
+def test_a_wrong_setting_or_engine_is_one_sentence_and_exit_3(
+    settings: Settings, tmp_path: Path, fleet_of: StartFleet
+) -> None:
+    from tests.support.processes import Process
+
+    for name, extra in enumerate([{"EKIDEN_LEASE": "1"}, {"EKIDEN_ENGINE": "no.such:thing"}, {"EKIDEN_MODEL": "/no"}]):
+        process = Process("ekiden_worker", settings, tmp_path / f"bad{name}.log", extra)
+        assert process.child.wait(60) == 3
+        assert "Traceback" not in process.text()

@@ -1,0 +1,170 @@
+"""An engine without a model, for tests and benchmarks of everything around it: the next id is a hash of all ids before.
+
+Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load; EKIDEN_TEST_STEP_S is a step's length.
+A prompt that holds HANG or DIE makes the engine do so when it begins.
+"""
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ekiden.errors import SpecialTags
+from ekiden.protocol import Message
+from ekiden.settings import Settings
+from ekiden_worker.engine.interface import EngineError, EngineRequest, EngineStats, Finish, Output
+from ekiden_worker.runtime import Runtime
+from ekiden_worker.text import AnswerText, Vocabulary
+
+VOCAB = 5000
+END = 0
+CONTEXT = 4096
+VOCABULARY = Vocabulary(
+    pieces=(None, *(f"w{token} ".encode() for token in range(1, VOCAB))),
+    strip_leading_space=False,
+    control_breaks=False,
+)
+
+
+def prompt_ids(messages: Sequence[Message]) -> list[int]:
+    """The messages' bytes."""
+    if any("[FORGED]" in message.content for message in messages):
+        raise SpecialTags("A message holds a tag that the test forbids.")
+    return [1 + byte for message in messages for byte in f"{message.role}:{message.content}\n".encode()]
+
+
+class Chain:
+    """A running hash of ids; cheap to extend."""
+
+    def __init__(self, seed: int, ids: Sequence[int]) -> None:
+        self.state = seed & 0xFFFFFFFF
+        for token in ids:
+            self.push(token)
+
+    def push(self, token: int) -> None:
+        self.state = (self.state * 0x01000193 ^ token * 0x9E3779B1) & 0xFFFFFFFFFFFF
+
+    def next(self) -> int:
+        """The next id; never the end id."""
+        return 1 + (self.state >> 7) % (VOCAB - 1)
+
+
+def expected_ids(messages: Sequence[Message], seed: int, count: int) -> list[int]:
+    """What an undisturbed run generates."""
+    chain, ids = Chain(seed, prompt_ids(messages)), []
+    for _ in range(count):
+        ids.append(chain.next())
+        chain.push(ids[-1])
+    return ids
+
+
+def text_of(ids: Sequence[int]) -> str:
+    """The text of generated ids."""
+    return "".join(f"w{token} " for token in ids)
+
+
+@dataclass(slots=True)
+class _Running:
+    request: EngineRequest
+    chain: Chain
+    left: int
+
+
+@dataclass
+class FakeEngine:
+    """See `interface.Engine`; one id for every running request a step."""
+
+    step_s: float
+    max_running: int
+    context_tokens: int = CONTEXT
+    _commands: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
+    _running: dict[str, _Running] = field(default_factory=dict)
+    _outputs: list[Output] = field(default_factory=list)
+    _thread: threading.Thread | None = None
+    _last_step: float = 0.0
+    _steps: int = 0
+
+    @property
+    def alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, sink: Callable[[list[Output]], None]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(sink,), daemon=True)
+        self._thread.start()
+
+    def submit(self, request: EngineRequest) -> None:
+        if len(request.prompt_ids) + request.params.max_tokens > self.context_tokens:
+            raise EngineError("prompt_too_long", "too long")
+        self._commands.put(lambda: self._begin(request))
+
+    def cancel(self, request_id: str) -> None:
+        self._commands.put(lambda: self._finish(request_id, Finish.CANCELLED))
+
+    def stats(self) -> EngineStats:
+        age = time.monotonic() - self._last_step if self._running else None
+        return EngineStats(len(self._running), 0, 1, 1, self._steps, 0, age)
+
+    def stop(self) -> None:
+        self._commands.put(None)
+
+    def _begin(self, request: EngineRequest) -> None:
+        prompt = bytes(token - 1 for token in request.prompt_ids)
+        if b"DIE" in prompt:
+            os._exit(139)
+        if not self._running:
+            self._last_step = time.monotonic()
+        chain = Chain(request.params.seed, [*request.prompt_ids, *request.generated_ids])
+        left = request.params.max_tokens - len(request.generated_ids)
+        self._running[request.request_id] = _Running(request, chain, left)
+        while b"HANG" in prompt:
+            time.sleep(60)
+
+    def _finish(self, request_id: str, reason: Finish) -> None:
+        if self._running.pop(request_id, None):
+            self._outputs.append(Output(request_id, finish=reason))
+
+    def _run(self, sink: Callable[[list[Output]], None]) -> None:
+        due = time.monotonic()
+        while True:
+            try:
+                command = self._commands.get(block=not self._running and not self._outputs)
+            except queue.Empty:
+                pass
+            else:
+                if command is None:
+                    return
+                command()
+                due = max(due, time.monotonic())
+                continue
+            for name in list(self._running):
+                self._advance(name)
+            self._steps += 1
+            self._last_step = time.monotonic()
+            outputs, self._outputs = self._outputs, []
+            sink(outputs)
+            due += self.step_s
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    def _advance(self, name: str) -> None:
+        running = self._running[name]
+        token = running.chain.next()
+        running.chain.push(token)
+        running.left -= 1
+        finish = Finish.LENGTH if running.left <= 0 else None
+        if finish:
+            del self._running[name]
+        self._outputs.append(Output(name, (token,), finish))
+
+
+def load(settings: Settings) -> Runtime:
+    """What EKIDEN_ENGINE names."""
+    step_s = float(os.environ.get("EKIDEN_TEST_STEP_S", "0.01"))
+    return Runtime(
+        model=settings.model_name,
+        engine=FakeEngine(step_s, settings.max_running),
+        encode_prompt=prompt_ids,
+        answer_text=lambda stop: AnswerText(VOCABULARY, stop),
+        end_ids=frozenset({END}),
+    )

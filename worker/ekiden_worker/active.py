@@ -1,0 +1,121 @@
+"""One job this worker owns: what was generated, what the store has of it, and how it ends."""
+
+from collections.abc import Callable, Sequence
+
+from ekiden.protocol import JobRequest
+from ekiden.store.types import Append, Claimed, Ending
+from ekiden.wire import encode_record
+from ekiden_worker.engine.interface import EngineRequest, Finish, Output, SamplingParams
+from ekiden_worker.text import AnswerText
+
+# An append call carries at most this many records: Lua unpacks them onto its stack.
+MAX_RECORDS = 500
+
+ENDING_OF = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cancelled"}
+
+
+class ActiveJob:
+    """State of one claim. IO thread only.
+
+    `records` holds every record of this attempt: the store may have lost some, or a reply may have been.
+    """
+
+    __slots__ = (
+        "acknowledged",
+        "base",
+        "cached_tokens",
+        "cancel_asked",
+        "claim",
+        "end_ids",
+        "ending",
+        "max_tokens",
+        "records",
+        "release",
+        "request_id",
+        "text",
+    )
+
+    def __init__(self, claim: Claimed, text: AnswerText, end_ids: frozenset[int], max_tokens: int) -> None:
+        self.claim = claim
+        self.text = text
+        self.end_ids = end_ids
+        self.max_tokens = max_tokens
+        # A job can come back to the same process with another fence before the engine forgot it.
+        self.request_id = f"{claim.job}:{claim.fence}"
+        self.base = self.acknowledged = len(claim.records)
+        self.records: list[bytes] = []
+        self.ending: Ending | None = None
+        self.cached_tokens = 0
+        self.cancel_asked = False
+        self.release: Callable[[], None] | None = None
+        """Frees the Celery wake-up that brought the job, if one did."""
+
+    @property
+    def job(self) -> str:
+        return self.claim.job
+
+    @property
+    def pending(self) -> bool:
+        """There is something the store does not have yet."""
+        return self.ending is not None or self.acknowledged < self.base + len(self.records)
+
+    @property
+    def unseen(self) -> bool:
+        """Nothing of this attempt has reached the store."""
+        return self.acknowledged == self.base
+
+    def engine_request(self, prompt_ids: Sequence[int], request: JobRequest) -> EngineRequest:
+        """What the engine is to do; the logged ids of earlier attempts count as generated."""
+        params = SamplingParams(
+            max_tokens=self.max_tokens,
+            temperature=request.temperature,
+            top_k=request.top_k,
+            top_p=request.top_p,
+            min_p=request.min_p,
+            repetition_penalty=request.repetition_penalty,
+            seed=request.seed,
+        )
+        logged = tuple(record.token_id for record in self.claim.records)
+        return EngineRequest(self.request_id, tuple(prompt_ids), params, self.end_ids, logged)
+
+    def take(self, output: Output) -> bool:
+        """Turn an output into records. True when the engine should stop: the text met a stop sequence."""
+        if self.ending:
+            return False
+        self.cached_tokens = self.cached_tokens or output.cached_tokens
+        for token_id in output.ids:
+            count = self.base + len(self.records) + 1
+            last = token_id in self.end_ids or count >= self.max_tokens
+            self.records.append(encode_record(token_id, self.text.push(token_id, last=last)))
+            if self.text.stopped:
+                self.ending = Ending("stop")
+                return output.finish is None
+        if output.finish is Finish.ERROR:
+            self.ending = Ending("error", output.error_code or "engine_error", output.error_message or "")
+        elif output.finish is Finish.CANCELLED:
+            self.ending = Ending("cancelled") if self.cancel_asked else None
+        elif output.finish:
+            self.ending = Ending(ENDING_OF[output.finish])
+        return False
+
+    def row(self) -> Append:
+        """The next thing to write; the end goes with the last record."""
+        start = self.acknowledged - self.base
+        records = self.records[start : start + MAX_RECORDS]
+        whole = start + len(records) == len(self.records)
+        return Append(
+            job=self.claim.job,
+            fence=self.claim.fence,
+            attempt=self.claim.attempt,
+            start=self.acknowledged,
+            records=records,
+            cached_tokens=self.cached_tokens if self.unseen else 0,
+            ending=self.ending if whole else None,
+        )
+
+    def resend_from(self, cursor: int) -> bool:
+        """The store has `cursor` records. False when this attempt cannot go on from there."""
+        if not self.base <= cursor <= self.base + len(self.records):
+            return False
+        self.acknowledged = cursor
+        return True

@@ -1,0 +1,24 @@
+"""The `ekiden worker` command."""
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def worker(
+        model: Annotated[str | None, typer.Option(help="Folder, GGUF file or hub id.")] = None,
+        device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+        dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = None,
+    ) -> None:
+        """Run one worker; the store is at EKIDEN_REDIS_URL."""
+        import os
+
+        given = {"EKIDEN_MODEL": model, "EKIDEN_DEVICE": device, "EKIDEN_DTYPE": dtype}
+        os.environ |= {name: value for name, value in given.items() if value is not None}
+        from ekiden_worker.__main__ import main
+
+        raise typer.Exit(main())

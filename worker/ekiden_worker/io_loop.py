@@ -1,0 +1,311 @@
+"""The IO thread: claims jobs, writes their tokens, ends them. The engine never waits for it, nor it for the engine."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+import redis
+import structlog
+
+from ekiden.errors import EkidenError
+from ekiden.settings import Settings
+from ekiden.store import BlockingStore, Command
+from ekiden.store.types import Appended, AppendOutcome, Claimed, Ending
+from ekiden_worker.active import MAX_RECORDS, ActiveJob
+from ekiden_worker.admission import Admitted, admit
+from ekiden_worker.engine.interface import EngineError, Output
+from ekiden_worker.runtime import Runtime
+from ekiden_worker.text import AnswerText
+
+log = structlog.get_logger()
+
+CLAIMS_A_CALL = 16
+ROWS_A_CALL = 256
+RETRY_S = 0.05
+IDLE_WAIT_S = 1.0
+
+
+class IoLoop:
+    """Owns all active jobs. Other threads only leave notes (the public methods, any thread) and wake it."""
+
+    def __init__(self, settings: Settings, runtime: Runtime, on_slots: Callable[[], None]) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self._on_slots = on_slots
+        self._store = BlockingStore(settings)
+        self._jobs: dict[str, ActiveJob] = {}
+        self._by_request: dict[str, ActiveJob] = {}
+        self._starts: dict[str, Command[bool]] = {}
+        self._incarnation: str | None = None
+        self._wake = threading.Event()
+        self._outputs: deque[Output] = deque()
+        self._wake_ups: deque[Callable[[], None]] = deque()
+        self._cancels: deque[str] = deque()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._claim_wanted = False
+        self._draining = False
+        self._left = threading.Event()
+        self._last_flush = 0.0
+        self._down = False
+        self._thread = threading.Thread(target=self._run, name="io", daemon=True)
+
+    # Notes of other threads
+
+    def start(self) -> None:
+        """Start the thread; it claims nothing before it has an incarnation."""
+        self._thread.start()
+
+    def outputs(self, outputs: Iterable[Output]) -> None:
+        """What the engine made in a step. Engine thread."""
+        self._outputs.extend(outputs)
+        self._wake.set()
+
+    def wake_up(self, release: Callable[[], None]) -> None:
+        """A Celery message says that there is a job; `release` is called when its slot is free again."""
+        self._wake_ups.append(release)
+        self._wake.set()
+
+    def look_for_jobs(self) -> None:
+        """Jobs are said to wait in the store."""
+        self._claim_wanted = True
+        self._wake.set()
+
+    def cancel(self, jobs: Iterable[str]) -> None:
+        """Clients want these jobs to end."""
+        self._cancels.extend(jobs)
+        self._wake.set()
+
+    def become(self, incarnation: str | None) -> None:
+        """Drop all jobs, which belong to somebody else now, and go on under another name. Returns when that is done."""
+        done = threading.Event()
+
+        def change() -> None:
+            for active in list(self._jobs.values()):
+                self._drop(active)
+            self._incarnation = incarnation
+            self._claim_wanted = True
+            done.set()
+
+        self._call(change)
+        done.wait()
+
+    def reconcile(self) -> None:
+        """The store says this worker owns another number of jobs: a claim's reply was lost."""
+        self._call(self._reconcile)
+
+    @property
+    def owned(self) -> int:
+        """Jobs this worker thinks it owns."""
+        return len(self._jobs)
+
+    @property
+    def free_slots(self) -> int:
+        """Jobs it would take now."""
+        return 0 if self._draining else max(0, self._runtime.engine.max_running - len(self._jobs))
+
+    def leave(self, drain_s: float) -> None:
+        """Take no more jobs, give the running ones `drain_s` to end, hand the rest over. Returns when that is done."""
+        self._draining = True
+        deadline = time.monotonic() + drain_s
+        while self._jobs and time.monotonic() < deadline:
+            self._left.wait(0.01)
+        self._call(self._hand_over)
+        self._left.wait(5.0)
+
+    def _call(self, function: Callable[[], None]) -> None:
+        self._calls.append(function)
+        self._wake.set()
+
+    # The thread
+
+    def _run(self) -> None:
+        while not self._left.is_set():
+            self._wake.wait(self._wait_s())
+            self._wake.clear()
+            try:
+                self._round()
+            except (redis.RedisError, OSError) as error:
+                if not self._down:
+                    log.warning("store_away", error=type(error).__name__)
+                self._down = True
+                time.sleep(RETRY_S)
+                self._wake.set()
+            else:
+                if self._down:
+                    log.info("store_back")
+                self._down = False
+
+    def _round(self) -> None:
+        """One pass: notes, claims, writes. Raises when the store is away; everything not done stays noted."""
+        while self._calls:
+            self._calls[0]()
+            self._calls.popleft()
+        self._take_outputs()
+        self._ask_engine_to_cancel()
+        self._claim()
+        if self._flush_due():
+            self._flush()
+
+    def _wait_s(self) -> float:
+        if not any(active.pending for active in self._jobs.values()):
+            return IDLE_WAIT_S
+        return max(0.0, self._last_flush + self._settings.flush_interval_s - time.monotonic())
+
+    def _take_outputs(self) -> None:
+        while self._outputs:
+            output = self._outputs.popleft()
+            active = self._by_request.get(output.request_id)
+            if active and active.take(output):
+                self._runtime.engine.cancel(active.request_id)
+
+    def _ask_engine_to_cancel(self) -> None:
+        while self._cancels:
+            if active := self._jobs.get(self._cancels.popleft()):
+                active.cancel_asked = True
+                self._runtime.engine.cancel(active.request_id)
+
+    def _claim(self) -> None:
+        """Ask the store for jobs while it has some and slots are free; free the wake-ups that found none."""
+        while self._incarnation and (self._claim_wanted or self._wake_ups) and (free := self.free_slots):
+            asked = min(free, CLAIMS_A_CALL)
+            wake_ups = len(self._wake_ups)
+            command = self._store.commands.claim(self._incarnation, self._runtime.model, asked)
+            claims = self._store.run(command)
+            if claims is None:
+                return  # fenced: the beat finds out and changes the name
+            for claim in claims:
+                self._admit(claim)
+            for _ in range(wake_ups - min(wake_ups, len(claims))):
+                self._wake_ups.popleft()()
+            self._claim_wanted = len(claims) == asked
+            if not self._claim_wanted:
+                break
+        if not self.free_slots:
+            while self._wake_ups:
+                self._wake_ups.popleft()()
+
+    def _reconcile(self) -> None:
+        if self._incarnation:
+            claims = self._store.run(self._store.commands.reconcile(self._incarnation, list(self._jobs)))
+            if claims:
+                log.info("reconciled", jobs=len(claims))
+            for claim in claims or ():
+                self._admit(claim)
+
+    def _admit(self, claim: Claimed) -> None:
+        if claim.job in self._jobs:
+            return
+        try:
+            admitted = admit(claim, self._runtime)
+            self._runtime.engine.submit(admitted.request)
+        except (EkidenError, EngineError) as error:
+            self._refuse(claim, error.code, str(error))
+        except Exception:
+            # A job that breaks its own prompt must not take the others with it.
+            log.exception("admission_failed", job=claim.job)
+            self._refuse(claim, "internal", "The worker could not build the prompt.")
+        else:
+            self._begin(admitted)
+
+    def _begin(self, admitted: Admitted) -> None:
+        active, claim = admitted.active, admitted.active.claim
+        self._remember(active)
+        if admitted.prompt is not None and self._incarnation:
+            tokens = len(admitted.request.prompt_ids)
+            self._starts[claim.job] = self._store.commands.start(
+                self._incarnation, claim.job, claim.fence, admitted.prompt, tokens, dropped_turns=0
+            )
+            self._last_flush = 0.0
+            self._wake.set()
+        log.debug("job_started", job=claim.job, attempt=claim.attempt)
+
+    def _refuse(self, claim: Claimed, code: str, message: str) -> None:
+        active = ActiveJob(claim, self._no_text(), frozenset(), 0)
+        active.ending = Ending("error", code, message)
+        self._remember(active)
+
+    def _no_text(self) -> AnswerText:
+        return self._runtime.answer_text(())
+
+    def _remember(self, active: ActiveJob) -> None:
+        self._jobs[active.job] = active
+        self._by_request[active.request_id] = active
+        if self._wake_ups:
+            active.release = self._wake_ups.popleft()
+
+    def _drop(self, active: ActiveJob, *, cancel: bool = True) -> None:
+        """Forget a job and free its slot."""
+        if cancel:
+            self._runtime.engine.cancel(active.request_id)
+        self._jobs.pop(active.job, None)
+        self._by_request.pop(active.request_id, None)
+        self._starts.pop(active.job, None)
+        if active.release:
+            active.release()
+        self._claim_wanted = True
+        self._on_slots()
+
+    def _flush_due(self) -> bool:
+        pending = [active for active in self._jobs.values() if active.pending]
+        if not pending and not self._starts:
+            return False
+        waited = time.monotonic() - self._last_flush >= self._settings.flush_interval_s
+        return waited or any(active.unseen for active in pending)
+
+    def _flush(self) -> None:
+        """Write what is pending, in one round trip."""
+        incarnation = self._incarnation
+        if incarnation is None:
+            return
+        started = list(self._starts)
+        batches = list(_batches(active for active in self._jobs.values() if active.pending))
+        appends = [self._store.commands.append(incarnation, [a.row() for a in batch]) for batch in batches]
+        replies = self._store.run_many([*(self._starts[job] for job in started), *appends])
+        self._last_flush = time.monotonic()
+        for job, accepted in zip(started, replies, strict=False):
+            self._starts.pop(job, None)
+            if not accepted and (active := self._jobs.get(job)):
+                self._drop(active)
+        for batch, results in zip(batches, replies[len(started) :], strict=True):
+            for active, result in zip(batch, results, strict=True):
+                self._settle(active, result)
+        if self._claim_wanted:
+            self._claim()
+
+    def _settle(self, active: ActiveJob, result: Appended) -> None:
+        """Act on what became of a written row."""
+        if result.outcome is AppendOutcome.OK:
+            active.acknowledged = result.cursor
+            if active.ending and result.cursor == active.base + len(active.records):
+                self._drop(active, cancel=False)
+            elif active.pending:
+                self._wake.set()
+        elif result.outcome is AppendOutcome.RESEND and active.resend_from(result.cursor):
+            self._wake.set()
+        else:
+            if result.outcome is not AppendOutcome.CANCELLED and not active.ending:
+                log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
+            self._drop(active)
+
+    def _hand_over(self) -> None:
+        if self._incarnation:
+            self._flush()
+            moved = self._store.run(self._store.commands.handoff(self._incarnation, [], leave=True))
+            log.info("left", handed_over=moved)
+        self._left.set()
+
+
+def _batches(active: Iterable[ActiveJob]) -> Iterable[list[ActiveJob]]:
+    """Groups of jobs whose rows fit one call."""
+    batch: list[ActiveJob] = []
+    records = 0
+    for one in active:
+        count = min(MAX_RECORDS, one.base + len(one.records) - one.acknowledged)
+        if batch and (records + count > MAX_RECORDS or len(batch) == ROWS_A_CALL):
+            yield batch
+            batch, records = [], 0
+        batch.append(one)
+        records += count
+    if batch:
+        yield batch

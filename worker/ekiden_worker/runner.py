@@ -1,0 +1,93 @@
+"""Ties engine, store and Celery together: the lifetime of a worker's threads."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+import ekiden
+from ekiden.exit_codes import ENGINE_LOST
+from ekiden.settings import Settings
+from ekiden.store.types import WorkerInfo
+from ekiden_worker.beat import Beat
+from ekiden_worker.io_loop import IoLoop
+from ekiden_worker.runtime import Runtime
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """What the Celery pool sees of a worker."""
+
+    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+        self._settings = settings
+        self._runtime = runtime
+        self.on_slots: Callable[[], None] = lambda: None
+        """Called from the IO thread when a slot became free."""
+        self._io = IoLoop(settings, runtime, self._slots_changed)
+        self._beat = Beat(settings, self._info(), runtime.engine, self._io, _engine_lost)
+        self._has_left = False
+
+    @property
+    def free_slots(self) -> int:
+        return self._io.free_slots
+
+    def wake_up(self, release: Callable[[], None]) -> None:
+        """There may be a job; `release` is called once, from the IO thread, when this wake-up's slot is free again."""
+        self._io.wake_up(release)
+
+    def start(self) -> None:
+        """Warm the engine up, then become known to the store. Raises EngineError when the engine cannot start."""
+        self._runtime.engine.start(self._io.outputs)
+        self._io.start()
+        self._beat.start()
+
+    def leave(self) -> None:
+        """Finish or hand over every job and stop all threads. A second call does nothing."""
+        if self._has_left:
+            return
+        self._has_left = True
+        self._beat.draining = True
+        self._io.leave(self._settings.drain_s)
+        self._beat.stop()
+        self._runtime.engine.stop()
+
+    def _slots_changed(self) -> None:
+        self.on_slots()
+
+    def _info(self) -> WorkerInfo:
+        engine = self._runtime.engine
+        return WorkerInfo(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            model=self._runtime.model,
+            context_tokens=engine.context_tokens,
+            max_running=engine.max_running,
+            device=self._settings.device,
+            version=ekiden.__version__,
+            slot=self._settings.worker_slot,
+        )
+
+
+def _engine_lost(reason: str) -> None:
+    """End the process without a goodbye: the jobs move to others at once, and a supervisor starts a new engine.
+
+    os._exit, because the engine thread may hang in a library call that no exception reaches.
+    """
+    log.error("engine_lost", reason=reason)
+    sys.stderr.flush()
+    os._exit(ENGINE_LOST)
+
+
+@contextmanager
+def running(settings: Settings, runtime: Runtime) -> Iterator[Runner]:
+    """A runner for the length of a `with` block."""
+    runner = Runner(settings, runtime)
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.leave()
