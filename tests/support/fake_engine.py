@@ -1,6 +1,6 @@
 """An engine without a model, for tests and benchmarks of everything around it: the next id is a hash of all ids before.
 
-Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load; EKIDEN_TEST_STEP_S is a step's length.
+Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step.
 A prompt that holds HANG or DIE makes the engine do so when it begins.
 """
 

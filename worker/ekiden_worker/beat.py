@@ -115,7 +115,7 @@ class Beat:
     def _subscribe(self, incarnation: str) -> None:
         self._drop_subscription()
         keys = self._store.keys
-        self._pubsub = self._store.redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+        self._pubsub = self._store.redis.pubsub(ignore_subscribe_messages=True)
         self._pubsub.subscribe(keys.live(incarnation), keys.wake(self._info.model))
 
     def _drop_subscription(self) -> None:

@@ -42,7 +42,8 @@ class Store:
     """The job store for asyncio code."""
 
     def __init__(self, settings: Settings) -> None:
-        self.redis: redis.asyncio.Redis = redis.asyncio.Redis.from_url(
+        # Any: redis-py's annotations are unions over all protocols and decodings.
+        self.redis: Any = redis.asyncio.Redis.from_url(
             settings.redis_url,
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
@@ -68,7 +69,7 @@ class BlockingStore:
     """The job store for one thread of a worker."""
 
     def __init__(self, settings: Settings) -> None:
-        self.redis: redis.Redis = redis.Redis.from_url(
+        self.redis: Any = redis.Redis.from_url(
             settings.redis_url,
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,

@@ -1,0 +1,113 @@
+"""Who may talk to this service: API keys, Host and Origin allow-lists, loopback-only pages."""
+
+import hmac
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ekiden.errors import EkidenError, Forbidden, Unauthorized
+from ekiden.protocol import BEARER_SUBPROTOCOL_PREFIX
+from ekiden.settings import Settings
+from ekiden.store.types import ANONYMOUS
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address or name means this machine alone."""
+    if address in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def error_response(error: EkidenError) -> JSONResponse:
+    """An error of the HTTP API."""
+    body = {"error": {"code": error.code, "message": str(error), "retryable": error.retryable}}
+    headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else None
+    return JSONResponse(body, error.http_status, headers)
+
+
+class Access:
+    """Answers who a request comes from. Compares keys in constant time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = {user: key.get_secret_value().encode() for user, key in settings.api_keys.items()}
+
+    def user(self, connection: HTTPConnection, subprotocols: Sequence[str] = ()) -> str:
+        """The key's user; the anonymous one where no keys are set. Raises Unauthorized."""
+        if not self._keys:
+            return ANONYMOUS
+        given = _bearer(connection.headers) or _bearer_subprotocol(subprotocols)
+        if given is None:
+            raise Unauthorized("An API key is needed.")
+        found = None
+        for user, key in self._keys.items():
+            if hmac.compare_digest(given.encode(), key):
+                found = user
+        if found is None:
+            raise Unauthorized("The API key is not known.")
+        return found
+
+
+def require_loopback(connection: HTTPConnection) -> None:
+    """Raise Forbidden unless the request comes from this machine."""
+    if connection.client is None or not is_loopback(connection.client.host):
+        raise Forbidden("This page is open on loopback only.")
+
+
+def _bearer(headers: Headers) -> str | None:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" and key.strip() else None
+
+
+def _bearer_subprotocol(subprotocols: Sequence[str]) -> str | None:
+    for offered in subprotocols:
+        if offered.startswith(BEARER_SUBPROTOCOL_PREFIX):
+            return offered.removeprefix(BEARER_SUBPROTOCOL_PREFIX)
+    return None
+
+
+class AllowLists:
+    """ASGI middleware: refuses foreign Host and Origin headers, so that no web page can reach a service on loopback."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._any = "*" in settings.allowed_hosts
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in settings.allowed_hosts}
+        self._origins = {origin.rstrip("/").lower() for origin in settings.allowed_origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            headers = Headers(scope=scope)
+            try:
+                self._check(headers.get("host", ""), headers.get("origin"))
+            except Forbidden as error:
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, host: str, origin: str | None) -> None:
+        name = _host_name(f"//{host}")
+        if not self._any and name not in self._hosts:
+            raise Forbidden("This Host is not on the list of EKIDEN_ALLOWED_HOSTS.")
+        if origin is None or origin.lower() in self._origins or "*" in self._origins:
+            return
+        own = urlsplit(origin).netloc.lower() == host.lower()
+        if not own and _host_name(origin) not in LOOPBACK_NAMES:
+            raise Forbidden("This Origin is not on the list of EKIDEN_ALLOWED_ORIGINS.")
+
+
+def _host_name(url: str) -> str | None:
+    try:
+        name = urlsplit(url).hostname
+    except ValueError:
+        return None
+    return name.lower() if name else None

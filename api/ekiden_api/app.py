@@ -1,0 +1,63 @@
+"""Builds the FastAPI application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import redis
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+import ekiden
+from ekiden.errors import EkidenError, InvalidRequest, StoreUnavailable
+from ekiden.settings import Settings
+from ekiden_api import admin, chat, http, pages
+from ekiden_api.access import AllowLists, error_response
+from ekiden_api.service import open_service
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service with these settings; it connects to the store when it starts, and may start before the store does."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_service(settings) as service:
+            app.state.service = service
+            yield
+
+    # The interactive documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
+    app = FastAPI(title="Ekiden", version=ekiden.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    for module in (chat, http, admin, pages):
+        app.include_router(module.router)
+    app.add_middleware(AllowLists, settings=settings)
+    app.add_exception_handler(EkidenError, _on_ekiden_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(redis.RedisError, _on_store_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    return app
+
+
+async def _on_ekiden_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, EkidenError)
+    return error_response(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    return error_response(InvalidRequest(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}."))
+
+
+async def _on_store_error(_request: Request, error: Exception) -> JSONResponse:
+    log.warning("store_unavailable", error=type(error).__name__)
+    return error_response(StoreUnavailable("The job store does not answer; try again."))
+
+
+async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    body = {"error": {"code": "not_found" if error.status_code == 404 else "http", "message": f"{error.detail}."}}
+    return JSONResponse(body, error.status_code, getattr(error, "headers", None))

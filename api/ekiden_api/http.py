@@ -1,0 +1,108 @@
+"""The HTTP API: health, models, jobs."""
+
+from typing import Any
+
+import redis
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from ekiden.errors import JobNotFound
+from ekiden.wire import decode_record
+from ekiden_api.service import Service
+
+router = APIRouter()
+
+
+def service_of(request: Request) -> Service:
+    """The process's parts."""
+    service: Service = request.app.state.service
+    return service
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """This process runs."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> JSONResponse:
+    """A chat would be accepted; with EKIDEN_READY_NEEDS_WORKER also: a worker would answer it."""
+    service = service_of(request)
+    missing = [] if service.link.listening else ["store"]
+    try:
+        workers = len(await service.live_workers())
+    except (redis.RedisError, OSError):
+        workers, missing = 0, ["store"]
+    if service.settings.ready_needs_worker and not workers:
+        missing.append("worker")
+    body = {"status": "waiting" if missing else "ready", "missing": missing, "workers": workers}
+    return JSONResponse(body, 503 if missing else 200)
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> dict[str, Any]:
+    """The models jobs can ask for; the default one first."""
+    service = service_of(request)
+    service.access.user(request)
+    known = await service.models()
+    default = service.settings.model_name
+    names = [default, *sorted(name for name in known if name != default)]
+    data = [
+        {
+            "id": name,
+            "object": "model",
+            "owned_by": "ekiden",
+            "context_tokens": known.get(name),
+            "default": name == default,
+        }
+        for name in names
+    ]
+    return {"object": "list", "data": data}
+
+
+@router.get("/v1/jobs/{job}")
+async def get_job(request: Request, job: str) -> dict[str, Any]:
+    """A job of this user: state, usage, and its text while that is kept."""
+    service = service_of(request)
+    user = service.access.user(request)
+    record = await _record(service, job)
+    if record is None or record.get("user", "") != user:
+        raise JobNotFound("There is no such job.")
+    log = await service.store.redis.lrange(service.store.keys.log(job), 0, -1)
+    ended = "ended" in record
+    error = {"code": record["code"], "message": record["message"]} if "code" in record else None
+    return {
+        "id": job,
+        "object": "job",
+        "state": record["state"],
+        "model": record["model"],
+        "attempt": int(record["attempt"]),
+        "cursor": int(record["n"]),
+        "finish_reason": record.get("reason"),
+        "error": error,
+        "usage": {
+            "prompt_tokens": int(record.get("prompt_tokens", 0)),
+            "completion_tokens": int(record["n"]),
+            "cached_tokens": int(record.get("cached", 0)),
+        },
+        "created_ms": int(record["created"]),
+        "ended_ms": int(record["ended"]) if ended else None,
+        "text": "".join(decode_record(entry).text for entry in log) if log or record["n"] == "0" else None,
+    }
+
+
+@router.delete("/v1/jobs/{job}")
+async def cancel_job(request: Request, job: str) -> dict[str, Any]:
+    """Ask a job of this user to end; answers with the state it was found in."""
+    service = service_of(request)
+    user = service.access.user(request)
+    found = await service.store.run(service.store.commands.cancel(user, job))
+    if found is None:
+        raise JobNotFound("There is no such job.")
+    return {"id": job, "object": "job", "state": found.value}
+
+
+async def _record(service: Service, job: str) -> dict[str, str] | None:
+    found = await service.store.redis.hgetall(service.store.keys.job(job))
+    return {name.decode(): value.decode() for name, value in found.items()} or None

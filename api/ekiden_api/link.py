@@ -1,0 +1,107 @@
+"""This process's two lines to the store: the one that listens for frames, and the one that asks and tells."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import redis
+import structlog
+
+from ekiden.store import MAX_POLLED_JOBS, Store
+from ekiden_api.hub import Hub
+
+log = structlog.get_logger()
+
+POLL_S = 1.0
+FIRST_RETRY_S = 0.05
+LAST_RETRY_S = 1.0
+
+
+class Link:
+    """Keeps a hub and the store in agreement, whatever happens to the connection between them."""
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self._store = store
+        self._hub = hub
+        self.listening = False
+        """The live channel is subscribed."""
+
+    async def listen(self) -> None:
+        """Hand every published message to the hub, for ever."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            pubsub = self._store.redis.pubsub()
+            try:
+                await pubsub.subscribe(self._store.keys.out(self._hub.replica))
+                async for message in pubsub.listen():
+                    retry_s = FIRST_RETRY_S
+                    self._on_message(message)
+            except (redis.RedisError, OSError) as error:
+                if self.listening:
+                    log.warning("store_away", error=type(error).__name__)
+                self.listening = False
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+            finally:
+                await _close(pubsub)
+
+    def _on_message(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message":
+            self._hub.dispatch(message["data"])
+        elif message["type"] == "subscribe":
+            # redis-py subscribes again by itself after a drop; this message is the only sign that frames were missed.
+            self.listening = True
+            self._hub.distrust()
+
+    async def ask(self) -> None:
+        """Once a second, and whenever the hub needs it: renew the replica, ask about jobs, tell who left; for ever."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hub.changed.wait(), POLL_S)
+            self._hub.changed.clear()
+            try:
+                await self._round()
+            except (redis.RedisError, OSError):
+                await asyncio.sleep(FIRST_RETRY_S)
+                self._hub.changed.set()
+
+    async def _round(self) -> None:
+        questions = list(self._hub.questions())
+        # Also with no question: the poll renews the replica's lease.
+        for start in range(0, max(1, len(questions)), MAX_POLLED_JOBS):
+            some = questions[start : start + MAX_POLLED_JOBS]
+            reply = await self._store.run(self._store.commands.poll(self._hub.replica, some))
+            for snapshot in reply.changed:
+                self._hub.apply(snapshot)
+            for lost in reply.missing:
+                self._hub.lose(lost)
+            if not reply.known and len(self._hub):
+                self._hub.distrust()
+        while (job := self._hub.detach_next()) is not None:
+            done = False
+            try:
+                await self._store.run(self._store.commands.detach(self._hub.replica, job))
+                done = True
+            finally:
+                self._hub.detached(job, done=done)
+
+
+async def _close(pubsub: Any) -> None:
+    try:
+        await pubsub.aclose()
+    except (redis.RedisError, OSError) as error:
+        log.debug("close_failed", error=type(error).__name__)
+
+
+@asynccontextmanager
+async def linked(store: Store, hub: Hub) -> AsyncIterator[Link]:
+    """Both lines for the length of an `async with` block."""
+    link = Link(store, hub)
+    tasks = [asyncio.create_task(link.listen(), name="listen"), asyncio.create_task(link.ask(), name="ask")]
+    try:
+        yield link
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,69 @@
+"""What all connections of this process share."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from ekiden.errors import ModelNotFound, OutOfRange
+from ekiden.settings import Settings
+from ekiden.store import Store
+from ekiden_api.access import Access
+from ekiden_api.hub import Hub
+from ekiden_api.link import Link, linked
+from ekiden_api.wakeups import WakeUps, waking
+
+MODELS_FRESH_S = 1.0
+
+
+@dataclass
+class Service:
+    """The parts of one API process."""
+
+    settings: Settings
+    store: Store
+    hub: Hub
+    link: Link
+    wake_ups: WakeUps
+    access: Access
+    _models: dict[str, int] = field(default_factory=dict)
+    _models_read: float = float("-inf")
+
+    async def models(self) -> dict[str, int]:
+        """Every model workers ever served here, with its context in tokens; read at most once a second."""
+        if time.monotonic() - self._models_read > MODELS_FRESH_S:
+            found = await self.store.redis.hgetall(self.store.keys.models)
+            self._models = {name.decode(): int(context) for name, context in found.items()}
+            self._models_read = time.monotonic()
+        return self._models
+
+    async def check_model(self, model: str, max_tokens: int | None) -> None:
+        """Raise ModelNotFound or OutOfRange for what no worker could answer."""
+        models = await self.models()
+        if model not in models:
+            if model != self.settings.model_name:
+                raise ModelNotFound("No worker serves this model.")
+        elif max_tokens is not None and max_tokens > models[model]:
+            raise OutOfRange(
+                f"params.max_tokens {max_tokens} is more than the model's context of {models[model]} tokens."
+            )
+
+    async def live_workers(self) -> dict[str, int]:
+        """Registered workers and how many ms their lease has left."""
+        seconds, micros = await self.store.redis.time()
+        now = seconds * 1000 + micros // 1000
+        leases = await self.store.redis.zrange(self.store.keys.workers, 0, -1, withscores=True)
+        return {name.decode(): int(expiry) - now for name, expiry in leases if expiry > now}
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """The parts, started in the order they need each other."""
+    store = Store(settings)
+    hub = Hub()
+    try:
+        with waking(settings) as wake_ups:
+            async with linked(store, hub) as link:
+                yield Service(settings, store, hub, link, wake_ups, Access(settings))
+    finally:
+        await store.close()

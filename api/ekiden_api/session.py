@@ -1,0 +1,240 @@
+"""One WebSocket connection: frames in, jobs watched, frames out."""
+
+import asyncio
+import hashlib
+import secrets
+import uuid
+from typing import Never
+
+import msgspec
+import redis
+import structlog
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from ekiden.errors import (
+    BadCursor,
+    EkidenError,
+    Expired,
+    IdConflict,
+    InvalidFrame,
+    JobLost,
+    JobNotFound,
+    QueueFull,
+    StoreUnavailable,
+    TooManyJobs,
+)
+from ekiden.jobs import ENDED
+from ekiden.protocol import (
+    Accepted,
+    AnyClientFrame,
+    Attach,
+    Attached,
+    Cancel,
+    Chat,
+    Pong,
+)
+from ekiden.store.types import NewJob, Snapshot, SubmitOutcome
+from ekiden.validation import frame_id, parse_frame, resolve
+from ekiden_api.feed import Feed, ended_frame, error_frame
+from ekiden_api.hub import Subscription
+from ekiden_api.outbox import Outbox
+from ekiden_api.service import Service
+
+log = structlog.get_logger()
+
+PRUNE_AT = 64  # subscriptions a connection remembers before it forgets the ended ones
+
+
+class Session:
+    """Serves one client. Frames are handled in the order they come."""
+
+    def __init__(self, websocket: WebSocket, service: Service, user: str) -> None:
+        self._websocket = websocket
+        self._service = service
+        self._user = user
+        self._outbox = Outbox(service.settings.outbox_bytes)
+        self._outbox.on_drained = service.hub.changed.set
+        self._subscriptions: dict[str, Subscription] = {}
+        self._prune_at = PRUNE_AT
+
+    async def run(self) -> None:
+        """Serve until the client is gone."""
+        writer = asyncio.create_task(self._outbox.send_all(self._websocket.send_text))
+        reader = asyncio.create_task(self._read())
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reader, writer):
+                task.cancel()
+            for outcome in await asyncio.gather(reader, writer, return_exceptions=True):
+                # A send on a connection that just closed raises RuntimeError or WebSocketDisconnect.
+                if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | RuntimeError):
+                    log.error("session_failed", exc_info=outcome)
+            for subscription in self._subscriptions.values():
+                self._service.hub.remove(subscription)
+
+    async def _read(self) -> Never:
+        while True:
+            await self._outbox.room()
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", 1005))
+            text = message.get("text")
+            if text is None:
+                self._refuse(InvalidFrame("A frame must be text, not binary."), None)
+            else:
+                await self._on_text(text)
+
+    async def _on_text(self, text: str) -> None:
+        """Handle one frame; whatever is wrong with it is answered, and the connection stays."""
+        found_id: str | None = None
+        try:
+            frame = parse_frame(text)
+            found_id = frame.id
+            await self._on_frame(frame)
+        except EkidenError as error:
+            self._refuse(error, found_id or frame_id(text))
+        except (redis.RedisError, OSError) as error:
+            log.warning("store_unavailable", error=type(error).__name__)
+            self._refuse(StoreUnavailable("The job store does not answer; try again.", retry_after_s=1.0), found_id)
+        except Exception:
+            log.exception("frame_failed")
+            self._refuse(EkidenError("The frame could not be handled."), found_id)
+
+    async def _on_frame(self, frame: AnyClientFrame) -> None:
+        if isinstance(frame, Chat):
+            await self._on_chat(frame)
+        elif isinstance(frame, Attach):
+            await self._on_attach(frame)
+        elif isinstance(frame, Cancel):
+            await self._on_cancel(frame)
+        else:
+            self._outbox.put(Pong(id=frame.id))
+
+    async def _on_chat(self, chat: Chat) -> None:
+        service = self._service
+        model = chat.model or service.settings.model_name
+        await service.check_model(model, chat.params.max_tokens)
+        client_id = chat.id or str(uuid.uuid4())
+        new = NewJob(
+            job=secrets.token_hex(16),
+            user=self._user,
+            client_id=client_id,
+            digest=_digest(chat),
+            model=model,
+            priority=chat.priority,
+            on_disconnect=chat.on_disconnect,
+            request=msgspec.msgpack.encode(resolve(chat, model, secrets.randbits(63))),
+        )
+        subscription = Subscription(Feed(new.job, client_id), self._outbox)
+        await service.hub.add(subscription)
+        try:
+            submitted = await service.store.run(service.store.commands.submit(new, service.hub.replica))
+            _raise_refusal(submitted.outcome)
+        except BaseException:
+            service.hub.remove(subscription)
+            raise
+        if submitted.outcome is SubmitOutcome.KNOWN:
+            service.hub.remove(subscription)
+            await self._replay(submitted.job, client_id)
+            return
+        subscription.feed.told_position(submitted.position)
+        self._outbox.put(Accepted(id=client_id, job=new.job, position=submitted.position))
+        self._keep(subscription)
+        subscription.begin()
+        service.wake_ups.send(new.job)
+
+    async def _replay(self, job: str, client_id: str) -> None:
+        """The same request came before: the same job, and its answer from the beginning."""
+        subscription, snapshot = await self._watch(Feed(job, client_id))
+        if snapshot.expired:
+            self._service.hub.remove(subscription)
+            raise Expired("The answer to this request is not kept any more.")
+        self._outbox.put(Accepted(id=client_id, job=job, position=snapshot.position))
+        self._keep(subscription)
+        subscription.begin(snapshot)
+
+    async def _on_attach(self, attach: Attach) -> None:
+        subscription, snapshot = await self._watch(Feed(attach.job, None, attach.cursor))
+        try:
+            if snapshot.expired:
+                raise Expired("Only a summary of this job is kept.")
+            if snapshot.ended and attach.cursor > snapshot.cursor:
+                raise BadCursor(f"The answer ended at cursor {snapshot.cursor}.")
+        except EkidenError:
+            self._service.hub.remove(subscription)
+            raise
+        self._outbox.put(
+            Attached(
+                id=attach.id,
+                job=attach.job,
+                state=snapshot.state.value,
+                attempt=snapshot.attempt,
+                cursor=attach.cursor,
+            )
+        )
+        subscription.feed.client_id = snapshot.client_id
+        subscription.feed.told(snapshot.attempt, started=snapshot.started)
+        self._keep(subscription)
+        subscription.begin(snapshot)
+
+    async def _on_cancel(self, cancel: Cancel) -> None:
+        """Every cancel is answered by the job's terminal event, also when this connection did not follow the job."""
+        service = self._service
+        current = self._subscriptions.get(cancel.job)
+        if current is None or current.feed.ended:
+            subscription, snapshot = await self._watch(Feed(cancel.job, cancel.id), lost=JobNotFound)
+            if snapshot.ended:
+                service.hub.remove(subscription)
+                self._outbox.put(ended_frame(snapshot.ended, snapshot.client_id))
+                return
+            subscription.feed.cursor = snapshot.cursor
+            subscription.feed.client_id = snapshot.client_id
+            subscription.feed.told(snapshot.attempt, started=True)
+            self._keep(subscription)
+            subscription.begin()
+        found = await service.store.run(service.store.commands.cancel(self._user, cancel.job))
+        if found is None or found in ENDED:
+            service.hub.distrust()
+
+    async def _watch(self, feed: Feed, lost: type[EkidenError] = JobLost) -> tuple[Subscription, Snapshot]:
+        """Follow a job from `feed.cursor` on. Raises `lost` when this user has no such job."""
+        service = self._service
+        subscription = Subscription(feed, self._outbox)
+        await service.hub.add(subscription)
+        try:
+            command = service.store.commands.attach(service.hub.replica, self._user, feed.job, feed.cursor)
+            snapshot = await service.store.run(command)
+            if snapshot is None:
+                raise lost("There is no such job.")
+        except BaseException:
+            service.hub.remove(subscription)
+            raise
+        return subscription, snapshot
+
+    def _keep(self, subscription: Subscription) -> None:
+        """Remember for the end of the connection; a second attach of a job replaces the first."""
+        if old := self._subscriptions.get(subscription.feed.job):
+            self._service.hub.remove(old)
+        self._subscriptions[subscription.feed.job] = subscription
+        if len(self._subscriptions) > self._prune_at:
+            live = {job: kept for job, kept in self._subscriptions.items() if not kept.feed.ended}
+            self._subscriptions, self._prune_at = live, 2 * len(live) + PRUNE_AT
+
+    def _refuse(self, error: EkidenError, client_id: str | None) -> None:
+        self._outbox.put(error_frame(error, client_id))
+
+
+def _digest(chat: Chat) -> str:
+    """Identifies what was asked, so that one id cannot mean two things."""
+    body = (chat.messages, chat.params, chat.model, chat.priority, chat.on_disconnect)
+    return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
+
+
+def _raise_refusal(outcome: SubmitOutcome) -> None:
+    if outcome is SubmitOutcome.CONFLICT:
+        raise IdConflict("This id was used for another request.")
+    if outcome is SubmitOutcome.QUEUE_FULL:
+        raise QueueFull("The queue is full; try again later.", retry_after_s=5.0)
+    if outcome is SubmitOutcome.TOO_MANY_JOBS:
+        raise TooManyJobs("You have as many unfinished jobs as you may.", retry_after_s=5.0)

@@ -1,0 +1,194 @@
+"""Parses client frames and checks what needs no tokenizer; a refusal is an EkidenError with one helpful sentence."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import msgspec
+
+from ekiden.errors import FrameTooLarge, InvalidFrame, InvalidRequest, NotSupported, OutOfRange
+from ekiden.protocol import (
+    AnyClientFrame,
+    Attach,
+    Chat,
+    JobRequest,
+    Message,
+    Params,
+    Park,
+    Regenerate,
+    Resume,
+    decode_client,
+)
+
+MAX_FRAME_BYTES = 1 << 20
+MAX_ID_LENGTH = 128
+MAX_STOPS = 16
+MAX_STOP_LENGTH = 256
+MAX_CURSOR = 1 << 53
+PRIORITIES = range(-10, 11)
+ROLES = ("system", "user", "assistant")
+
+# name → (range in words, test)
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "max_tokens": ("at least 1", lambda v: 1 <= v < 1 << 31),
+    "temperature": ("between 0 and 2", lambda v: 0 <= v <= 2),
+    "top_p": ("above 0 and at most 1", lambda v: 0 < v <= 1),
+    "top_k": ("between 0 and 1,000,000", lambda v: 0 <= v <= 1_000_000),
+    "min_p": ("between 0 and 1", lambda v: 0 <= v <= 1),
+    "repetition_penalty": ("above 0 and at most 10", lambda v: 0 < v <= 10),
+    "seed": ("between 0 and 2^63 − 1", lambda v: 0 <= v < 1 << 63),
+}
+
+DEFAULTS: dict[str, float] = {
+    "temperature": 0.7,
+    "top_p": 0.9,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+}
+
+_TYPES = "chat, regenerate, cancel, attach, park, resume or ping"
+
+
+def parse_frame(text: str) -> AnyClientFrame:
+    """A checked frame. Raises EkidenError; `frame_id` finds the id to echo then."""
+    if len(text) > MAX_FRAME_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_FRAME_BYTES:
+        raise FrameTooLarge(f"A frame may have at most {MAX_FRAME_BYTES:,} bytes.")
+    try:
+        frame = decode_client(text)
+    except msgspec.ValidationError as error:
+        _refuse_shape(text, str(error))
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        _refuse_syntax(text)
+    _check(frame)
+    return frame
+
+
+def frame_id(text: str) -> str | None:
+    """The `id` of a frame that was refused, where one can be read."""
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    found = frame.get("id") if isinstance(frame, dict) else None
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_LENGTH and _is_text(found) else None
+
+
+def resolve(chat: Chat, model: str, seed: int) -> JobRequest:
+    """What a worker needs of a checked chat frame; `seed` is used when the client gave none."""
+
+    def value(name: str) -> float:
+        given = getattr(chat.params, name)
+        return DEFAULTS[name] if given is None else given
+
+    return JobRequest(
+        messages=chat.messages or [],
+        model=model,
+        max_tokens=chat.params.max_tokens,
+        temperature=value("temperature"),
+        top_p=value("top_p"),
+        top_k=int(value("top_k")),
+        min_p=value("min_p"),
+        repetition_penalty=value("repetition_penalty"),
+        seed=seed if chat.params.seed is None else chat.params.seed,
+        stop=chat.params.stop or [],
+    )
+
+
+def _check(frame: AnyClientFrame) -> None:
+    if frame.id is not None and not 0 < len(frame.id) <= MAX_ID_LENGTH:
+        raise InvalidRequest(f"id must have 1 to {MAX_ID_LENGTH} characters.")
+    if isinstance(frame, Chat):
+        _check_chat(frame)
+    elif isinstance(frame, Attach):
+        if not 0 <= frame.cursor <= MAX_CURSOR:
+            raise OutOfRange("cursor must be between 0 and 2^53.")
+    elif isinstance(frame, Regenerate | Park | Resume):
+        raise NotSupported(f"{type(frame).__name__.lower()} is not supported by this version.")
+
+
+def _check_chat(chat: Chat) -> None:
+    if chat.conversation is not None or chat.message is not None:
+        raise NotSupported("conversation and message are not supported by this version; send messages.")
+    _check_messages(chat.messages)
+    _check_params(chat.params)
+    if chat.priority not in PRIORITIES:
+        raise OutOfRange(f"priority must be between {PRIORITIES[0]} and {PRIORITIES[-1]}.")
+
+
+def _check_messages(messages: list[Message] | None) -> None:
+    if messages is None:
+        raise InvalidRequest("messages is missing.")
+    if not messages:
+        raise InvalidRequest("messages must hold at least one message.")
+    for number, message in enumerate(messages):
+        if message.role not in ROLES:
+            raise InvalidRequest(f"messages[{number}].role must be {', '.join(ROLES[:-1])} or {ROLES[-1]}.")
+    if messages[-1].role != "user":
+        raise InvalidRequest("The last message must be the user's.")
+
+
+def _check_params(params: Params) -> None:
+    for name, (words, fits) in RANGES.items():
+        value = getattr(params, name)
+        if value is not None and not (math.isfinite(value) and fits(value)):
+            raise OutOfRange(f"params.{name} must be {words}.")
+    stop = params.stop or []
+    if len(stop) > MAX_STOPS or not all(0 < len(sequence) <= MAX_STOP_LENGTH for sequence in stop):
+        raise OutOfRange(f"params.stop may hold up to {MAX_STOPS} sequences of 1 to {MAX_STOP_LENGTH} characters each.")
+
+
+def _refuse_shape(text: str, reason: str) -> NoReturn:
+    """The frame is JSON, but not what it should be: find out in which way."""
+    if "at `$.type`" in reason or "missing required field `type`" in reason:
+        raise InvalidFrame(f"type must be {_TYPES}.")
+    if reason.startswith("Expected `object`") and " at " not in reason:
+        raise InvalidFrame("A frame must be a JSON object.")
+    if reason.startswith(("Number out of range", "Integer")):
+        path = re.search(r"`\$\.?(.*)`", reason)
+        raise OutOfRange(f"{path.group(1) if path else 'A number'} is out of range.")
+    _refuse_numbers(text)
+    raise InvalidRequest(f"{_readable(reason)}.")
+
+
+def _refuse_syntax(text: str) -> NoReturn:
+    """Not JSON; but where only a number is not, say that."""
+    _refuse_numbers(text)
+    raise InvalidFrame("A frame must be a JSON object.")
+
+
+def _refuse_numbers(text: str) -> None:
+    """Raise OutOfRange when the frame would be JSON if NaN and Infinity were numbers of it."""
+    try:
+        frame = json.loads(text)
+    except (ValueError, RecursionError):
+        return
+    path = _not_finite(frame, "")
+    if path is not None:
+        raise OutOfRange(f"{path} must be a finite number.")
+
+
+def _not_finite(value: Any, path: str) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return path or "A number"
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        items = [(f"{path}.{name}".lstrip("."), item) for name, item in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{path}[{number}]", item) for number, item in enumerate(value)]
+    return next((found for at, item in items if (found := _not_finite(item, at)) is not None), None)
+
+
+def _readable(reason: str) -> str:
+    """msgspec's sentence, with `$.params.top_p` as params.top_p."""
+    return re.sub(r" - at `\$\.?([^`]*)`", r" at \1", reason).replace("`", "")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
