@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -293,14 +294,13 @@ def test_a_job_whose_client_left_ends_after_its_grace(fleet: Processes) -> None:
             for rule in ("keep", "cancel"):
                 jobs[rule] = await socket.chat(params={"max_tokens": 3000}, on_disconnect=rule)
                 await socket.until("delta", jobs[rule])
+        async with httpx.AsyncClient(base_url=api.http) as http:
+            for job in jobs.values():
+                while (await http.get(f"/v1/jobs/{job}")).json()["state"] == "running":
+                    await asyncio.sleep(0.05)
         async with connected(api.socket) as other:
             await other.send(type="attach", job=jobs["cancel"])
             assert (await other.until("done"))["finish_reason"] == "cancelled"
-            import httpx
-
-            async with httpx.AsyncClient(base_url=api.http) as http:
-                while (await http.get(f"/v1/jobs/{jobs['keep']}")).json()["state"] == "running":
-                    await asyncio.sleep(0.05)
             await other.send(type="attach", job=jobs["keep"])
             assert (await other.until("error"))["code"] == "abandoned"
 
