@@ -8,8 +8,8 @@ import uvicorn
 
 from ekiden.exit_codes import CONFIG
 from ekiden.logs import configure_logging
+from ekiden.net import check_exposure, listen
 from ekiden.settings import Settings, SettingsError, load_settings
-from ekiden_api.access import is_loopback
 from ekiden_api.app import create_app
 
 log = structlog.get_logger()
@@ -30,27 +30,6 @@ def main() -> int:
         return CONFIG
     serve(settings, listener)
     return 0
-
-
-def check_exposure(settings: Settings) -> None:
-    """Raise SettingsError rather than open the service to a network without keys."""
-    if not is_loopback(settings.host) and not settings.api_keys:
-        raise SettingsError(
-            f"EKIDEN_HOST={settings.host} is not loopback: set EKIDEN_API_KEYS=user:key,… before others can connect."
-        )
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The bound socket. Raises SettingsError when the address cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.") from None
-    return listener
 
 
 def serve(settings: Settings, listener: socket.socket) -> None:

@@ -1,7 +1,6 @@
 """Who may talk to this service: API keys, Host and Origin allow-lists, loopback-only pages."""
 
 import hmac
-import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -11,21 +10,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ekiden.errors import EkidenError, Forbidden, Unauthorized
+from ekiden.net import LOOPBACK_NAMES, is_loopback
 from ekiden.protocol import BEARER_SUBPROTOCOL_PREFIX
 from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS
-
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address or name means this machine alone."""
-    if address in LOOPBACK_NAMES:
-        return True
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def error_response(error: EkidenError) -> JSONResponse:

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Query, Request
 
+from ekiden.store.fleet import live_workers
 from ekiden_api.access import require_loopback
 from ekiden_api.http import service_of
 
 router = APIRouter(prefix="/admin/api")
 
-_NUMBERS = ("pid", "context_tokens", "max_running", "running", "waiting", "registered", "beat")
 _JOB_FIELDS = (
     "state",
     "attempt",
@@ -33,18 +34,8 @@ _JOB_NAMES |= {"ended": "ended_ms", "owner": "worker"}
 async def workers(request: Request) -> dict[str, Any]:
     """Every worker with a valid lease."""
     require_loopback(request)
-    service = service_of(request)
-    leases = await service.live_workers()
-    async with service.store.redis.pipeline(transaction=False) as pipe:
-        for incarnation in leases:
-            pipe.hgetall(service.store.keys.worker(incarnation))
-        records = await pipe.execute()
-    found = []
-    for (incarnation, left_ms), record in zip(leases.items(), records, strict=True):
-        fields: dict[str, Any] = {name.decode(): value.decode() for name, value in record.items()}
-        fields |= {name: int(fields[name]) for name in _NUMBERS if name in fields}
-        found.append({"incarnation": incarnation, "lease_ms_left": left_ms, **fields})
-    return {"workers": found}
+    found = await live_workers(service_of(request).store)
+    return {"workers": msgspec.to_builtins(found)}
 
 
 @router.get("/jobs")

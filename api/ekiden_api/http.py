@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from ekiden.errors import JobNotFound
+from ekiden.store.fleet import live_workers
 from ekiden.wire import decode_record
 from ekiden_api.service import Service
 
@@ -31,7 +32,7 @@ async def readyz(request: Request) -> JSONResponse:
     service = service_of(request)
     missing = [] if service.link.listening else ["store"]
     try:
-        workers = len(await service.live_workers())
+        workers = len(await live_workers(service.store))
     except (redis.RedisError, OSError):
         workers, missing = 0, ["store"]
     if service.settings.ready_needs_worker and not workers:

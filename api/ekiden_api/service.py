@@ -48,13 +48,6 @@ class Service:
                 f"params.max_tokens {max_tokens} is more than the model's context of {models[model]} tokens."
             )
 
-    async def live_workers(self) -> dict[str, int]:
-        """Registered workers and how many ms their lease has left."""
-        seconds, micros = await self.store.redis.time()
-        now = seconds * 1000 + micros // 1000
-        leases = await self.store.redis.zrange(self.store.keys.workers, 0, -1, withscores=True)
-        return {name.decode(): int(expiry) - now for name, expiry in leases if expiry > now}
-
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:

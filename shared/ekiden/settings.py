@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "EKIDEN_"
+DEFAULT_ENGINE = "ekiden_worker.model:load"
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,6 +33,9 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+
+    data_dir: Path = Field(Path("~/.local/share/ekiden"), description="Where `ekiden up` keeps its job store.")
+    workers: Count = Field(1, description="How many workers `ekiden up` runs.")
 
     model: str = Field(DEFAULT_MODEL, min_length=1, description="Model to serve: a folder, a GGUF file or a hub id.")
     cache_dir: Path = Field(Path("~/.cache/ekiden"), description="Where fetched models are kept.")
@@ -66,7 +70,7 @@ class Settings(BaseSettings):
     kv_cache_tokens: int = Field(
         0, ge=0, description="Tokens the KV cache holds; 0 sizes it from the context and memory."
     )
-    engine: str = Field("ekiden_worker.model:load", description="module:function that builds the model runtime.")
+    engine: str = Field(DEFAULT_ENGINE, description="module:function that builds the model runtime.")
     engine_stall_s: Seconds = Field(
         30.0, description="Pending work and no finished step for this long: the worker gives up its jobs."
     )
@@ -110,7 +114,7 @@ class Settings(BaseSettings):
     def _parse_list(cls, value: object) -> object:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
-    @field_validator("cache_dir", mode="after")
+    @field_validator("cache_dir", "data_dir", mode="after")
     @classmethod
     def _expand(cls, value: Path) -> Path:
         return value.expanduser()

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.apps.worker import Worker
+from celery.exceptions import SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
 
@@ -57,7 +58,7 @@ def serve(settings: Settings, runner: Runner) -> int:
 
     with warnings.catch_warnings():
         # Celery warns root, for the sake of pickle, which is not accepted here.
-        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", SecurityWarning)
         worker = QuietWorker(
             app=app,
             hostname=f"ekiden-{uuid.uuid4().hex[:8]}@%h",

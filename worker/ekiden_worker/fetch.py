@@ -3,7 +3,7 @@
 import sys
 
 from ekiden.exit_codes import CONFIG
-from ekiden.settings import SettingsError, load_settings
+from ekiden.settings import DEFAULT_ENGINE, SettingsError, load_settings
 from ekiden_worker.hf_folder import converted
 from ekiden_worker.model_files import model_path
 from ekiden_worker.runtime import ModelError
@@ -15,6 +15,8 @@ def main() -> int:
 
     try:
         settings = load_settings()
+        if settings.engine != DEFAULT_ENGINE:
+            return 0  # another engine knows where its models come from
         path = model_path(settings)
         if isinstance(path, Path) and path.is_file():
             converted(path, settings.cache_dir)

@@ -6,7 +6,7 @@ local worker = ARGV[2]
 if not redis.call('ZSCORE', P .. 'workers', worker) then return { 0 } end
 redis.call('ZADD', P .. 'workers', now + policy.lease_ms, worker)
 redis.call('HSET', key('worker', worker), 'running', ARGV[3], 'waiting', ARGV[4], 'state', ARGV[5], 'beat', now)
-redis.call('PEXPIRE', key('worker', worker), policy.lease_ms * 4)
+redis.call('PEXPIRE', key('worker', worker), WORKER_TTL_MS)
 
 -- After a silence nobody could beat: the store was away, not the workers. Give all of them one lease to report.
 local last = tonumber(redis.call('HGET', P .. 'fleet', 'last_beat') or '0')

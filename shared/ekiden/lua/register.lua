@@ -11,7 +11,7 @@ if info.slot ~= '' then
 end
 redis.call('ZADD', P .. 'workers', now + policy.lease_ms, worker)
 redis.call('HSET', key('worker', worker), 'registered', now, 'state', 'ready', 'running', 0, 'waiting', 0, unpack(ARGV, 3))
-redis.call('PEXPIRE', key('worker', worker), policy.lease_ms * 4)
+redis.call('PEXPIRE', key('worker', worker), WORKER_TTL_MS)
 redis.call('HSET', P .. 'models', info.model, info.context_tokens)
 flush()
 return 1

@@ -38,3 +38,5 @@ local function live(job) return job.state == 'queued' or job.state == 'running' 
 
 -- Longest life of a job that has not ended, in seconds: no key of a live job outlasts it.
 local LIVE_TTL_S = math.ceil((policy.queue_wait_ms + policy.run_limit_ms) / 1000) + 7200
+-- A worker's description outlives every outage of the store that the worker sits out; remove_worker deletes it much earlier.
+local WORKER_TTL_MS = 86400000

@@ -1,0 +1,5 @@
+"""`python -m ekiden`: the `ekiden` program."""
+
+from ekiden.cli import main
+
+main()

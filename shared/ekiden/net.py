@@ -1,0 +1,49 @@
+"""Addresses: what counts as this machine alone, and where a service may listen."""
+
+import ipaddress
+import socket
+
+from ekiden.settings import Settings, SettingsError
+
+BACKLOG = 2048
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address or name means this machine alone."""
+    if address in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise SettingsError rather than open the service to a network without keys."""
+    if not is_loopback(settings.host) and not settings.api_keys:
+        raise SettingsError(
+            f"EKIDEN_HOST={settings.host} is not loopback: set EKIDEN_API_KEYS=user:key,… before others can connect."
+        )
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The socket the API listens on. Raises SettingsError when the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.") from None
+    return listener
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

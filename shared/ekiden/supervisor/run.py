@@ -1,0 +1,137 @@
+"""Brings everything up in order, says when a chat would succeed, and takes everything down again."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import nullcontext
+
+from ekiden.exit_codes import CONFIG
+from ekiden.net import check_exposure, free_port, listen
+from ekiden.settings import Settings, SettingsError
+from ekiden.supervisor.child import Child, ChildRefused, kept_running, python_module
+from ekiden.supervisor.console import Console
+from ekiden.supervisor.data_dir import locked_data_dir, slot_name
+from ekiden.supervisor.embedded import EmbeddedStore
+from ekiden.supervisor.readiness import StoreSilent, store_answers, until_ready
+
+SERVE_GRACE_S = 15.0
+STORE_GRACE_S = 30.0
+FETCH_GRACE_S = 2.0
+
+
+def run(settings: Settings, store_url: str | None) -> int:
+    """Run until SIGINT or SIGTERM; without `store_url` with an embedded store. Returns the exit status."""
+    console = Console()
+    try:
+        check_exposure(settings)
+        listen(settings).close()
+        asyncio.run(_run(settings, store_url, console))
+    except (SettingsError, StoreSilent, ChildRefused) as error:
+        console.say(str(error))
+        return CONFIG
+    return 0
+
+
+async def _run(settings: Settings, store_url: str | None, console: Console) -> None:
+    """Everything happens in one task, so that a stop is its cancellation, wherever it is."""
+    children: list[Child] = []
+    serving = asyncio.create_task(_serve(settings, store_url, console, children))
+    _on_stop_signals(serving, children, console)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        console.say("Stopped.")
+    except BaseExceptionGroup as group:  # of the task groups that keep children running
+        raise _first(group) from None
+
+
+async def _serve(settings: Settings, store_url: str | None, console: Console, children: list[Child]) -> None:
+    with locked_data_dir(settings.data_dir) as data_dir:
+        embedded = None if store_url else EmbeddedStore(data_dir, os.environ, console)
+        settings = settings.model_copy(
+            update={
+                "redis_url": embedded.url if embedded else store_url,
+                "port": settings.port or free_port(),
+                "threads": settings.threads or max(1, _cores() // settings.workers),
+            }
+        )
+        environment = _environment(settings)
+        api = Child("api", python_module("ekiden_api"), environment, console)
+        workers = [
+            Child(
+                f"worker-{number}",
+                python_module("ekiden_worker"),
+                environment | {"EKIDEN_WORKER_SLOT": slot_name(data_dir, number)},
+                console,
+            )
+            for number in range(1, settings.workers + 1)
+        ]
+        fetch = Child("model", python_module("ekiden_worker.fetch"), environment, console)
+        children += [api, *workers, fetch, *([embedded.child] if embedded else [])]
+        async with kept_running([embedded.child], STORE_GRACE_S) if embedded else nullcontext():
+            await store_answers(settings, embedded)
+            await _fetch(fetch)
+            async with kept_running([api, *workers], SERVE_GRACE_S):
+                url = await until_ready(settings, workers, console)
+                console.announce(f"Ready: {url}  ({_summary(settings)}; Ctrl-C stops)")
+                await asyncio.Event().wait()
+
+
+async def _fetch(fetch: Child) -> None:
+    """Have the model's files before workers ask for them, so that one download is shown, once."""
+    try:
+        status = await fetch.run_once()
+    finally:
+        await fetch.stop(FETCH_GRACE_S)
+    if status:
+        raise ChildRefused(fetch.name)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """What children get: this environment, with what was decided here on top."""
+    decided: Mapping[str, object] = {
+        "EKIDEN_REDIS_URL": settings.redis_url,
+        "EKIDEN_MODEL": settings.model,
+        "EKIDEN_HOST": settings.host,
+        "EKIDEN_PORT": settings.port,
+        "EKIDEN_THREADS": settings.threads,
+        "EKIDEN_READY_NEEDS_WORKER": "true",
+    }
+    return {**os.environ, **{name: str(value) for name, value in decided.items()}}
+
+
+def _on_stop_signals(serving: asyncio.Task[None], children: list[Child], console: Console) -> None:
+    """The first signal ends everything in order, the second at once. Own handlers: SIGINT may be ignored here."""
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        if not asked:
+            asked = True
+            console.say("Stopping; press Ctrl-C again to kill.")
+            serving.cancel()
+            return
+        for child in children:
+            child.signal(signal.SIGKILL)
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup keeps us running
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _summary(settings: Settings) -> str:
+    return f"{settings.model_name}, {settings.workers} worker{'s' if settings.workers > 1 else ''}"

@@ -1,0 +1,192 @@
+"""`ekiden up`: everything comes up, goes on when a part dies, and leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import redis
+from websockets.exceptions import InvalidHandshake
+
+from ekiden.exit_codes import CONFIG
+from ekiden.protocol import Message
+from ekiden.settings import DEFAULT_ENGINE
+from tests.support.fake_engine import expected_ids, text_of
+from tests.support.socket import Socket, connected
+from tests.support.up import Up, up, workers
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.e2e
+
+
+def expected(text: str, count: int, seed: int) -> str:
+    return text_of(expected_ids([Message("user", text)], seed, count))
+
+
+def socket_url(url: str) -> str:
+    return url.replace("http", "ws", 1) + "/v1/chat"
+
+
+def talk(url: str, body: Any) -> Any:
+    """Run `body(socket)` on a new connection."""
+
+    async def run() -> Any:
+        async with connected(socket_url(url)) as client:
+            return await body(client)
+
+    return asyncio.run(run())
+
+
+def chat(url: str, count: int = 20) -> str:
+    async def body(client: Socket) -> str:
+        job = await client.chat("Hello", params={"max_tokens": count, "seed": 5})
+        return await client.answer(job)
+
+    answer: str = talk(url, body)
+    return answer
+
+
+def test_ctrl_c_ends_everything_also_where_sigint_was_ignored(tmp_path: Path) -> None:
+    with up(tmp_path, ignore_sigint=True) as running:
+        url = running.ready()
+        assert chat(url) == expected("Hello", 20, 5)
+        assert running.end(signal.SIGINT) == 0
+        assert running.nothing_left()
+        assert "Traceback" not in running.text()
+
+
+def test_killing_the_supervisor_leaves_no_process_and_loses_no_accepted_job(tmp_path: Path) -> None:
+    async def begin(client: Socket) -> str:
+        job = await client.chat("Hello", params={"max_tokens": 400, "seed": 5})
+        await client.until("delta", job)
+        return job
+
+    async def follow(client: Socket) -> str:
+        await client.send(type="attach", job=job, cursor=0)
+        return await client.answer(job)
+
+    with up(tmp_path, EKIDEN_TEST_STEP_S="0.02") as first:
+        job: str = talk(first.ready(), begin)
+        first.end(signal.SIGKILL)
+        until(first.nothing_left, what="the end of all children")
+    with up(tmp_path) as second:
+        assert talk(second.ready(), follow) == expected("Hello", 400, 5)
+
+
+@pytest.mark.parametrize("part", ["ekiden_worker", "ekiden_api", "valkey-server"])
+def test_a_part_that_dies_is_started_again(tmp_path: Path, part: str) -> None:
+    async def run(running: Up, url: str) -> None:
+        async with connected(socket_url(url)) as client:
+            job = await client.chat("Hello", params={"max_tokens": 300, "seed": 5})
+            await client.until("delta", job)
+            victim = running.look()[part]
+            victim.kill()
+            if part == "ekiden_api":
+                await client.connection.wait_closed()
+            else:
+                assert await client.answer(job) == expected("Hello", 300, 5)
+                return
+        while True:
+            try:
+                async with connected(socket_url(url)) as again:
+                    await again.send(type="attach", job=job, cursor=0)
+                    assert await again.answer(job) == expected("Hello", 300, 5)
+                    return
+            except (OSError, InvalidHandshake):
+                await asyncio.sleep(0.05)
+
+    with up(tmp_path, EKIDEN_TEST_STEP_S="0.02") as running:
+        asyncio.run(run(running, running.ready()))
+        assert "starting it again" in running.text()
+
+
+def test_ready_means_that_every_worker_is_registered(tmp_path: Path) -> None:
+    with up(tmp_path, "--workers", "2") as running:
+        url = running.ready()
+        shown = workers(url)
+        assert len(shown) == 2
+        children = [child for child in running.look().values() if "ekiden_worker" in child.cmdline()]
+        assert {worker["pid"] for worker in shown} == {child.pid for child in children}
+        cores = len(psutil.Process().cpu_affinity() or ())
+        assert {child.environ()["EKIDEN_THREADS"] for child in children} == {str(max(1, cores // 2))}
+
+
+def test_the_store_is_private(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        running.ready()
+        data = tmp_path / "data"
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        assert stat.S_IMODE((data / "store" / "server.conf").stat().st_mode) == 0o600
+        server = running.look()["valkey-server"]
+        [address] = {c.laddr for c in server.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        assert address.ip == "127.0.0.1"
+        with redis.Redis(port=address.port) as client, pytest.raises(redis.AuthenticationError):
+            client.ping()
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        running.ready()
+        with up(tmp_path) as other:
+            assert other.process.wait(30) == CONFIG
+            assert f"in use by process {running.process.pid}" in other.text()
+
+
+def refusal(tmp_path: Path, *options: str, **extra: str) -> str:
+    """The one sentence of an `up` that refuses to run."""
+    with up(tmp_path, *options, **extra) as running:
+        assert running.process.wait(60) == CONFIG
+        return running.text()
+
+
+def test_a_model_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    words = refusal(tmp_path, "--model", str(tmp_path / "nowhere"), EKIDEN_ENGINE=DEFAULT_ENGINE)
+    assert f"There is no model at {tmp_path / 'nowhere'}." in words
+    assert "Traceback" not in words
+
+
+def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert refusal(tmp_path, "--port", str(port)) == f"Cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_network_address_without_keys_is_one_sentence(tmp_path: Path, host: str) -> None:
+    words = refusal(tmp_path, "--host", host)
+    assert words.count("\n") == 1
+    assert "EKIDEN_API_KEYS" in words
+
+
+def test_an_unknown_setting_is_one_sentence(tmp_path: Path) -> None:
+    assert (
+        refusal(tmp_path, EKIDEN_MODLE="x") == "EKIDEN_MODLE is not a setting of Ekiden; did you mean EKIDEN_MODEL?\n"
+    )
+
+
+def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        running.ready()
+        running.look()["ekiden_worker"].suspend()  # it cannot end in order
+        running.process.send_signal(signal.SIGINT)
+        until(lambda: "again to kill" in running.text())
+        assert running.end(signal.SIGINT) == 0
+        assert running.nothing_left()
+
+
+def test_an_external_store_is_used(tmp_path: Path, store_url: str) -> None:
+    with up(tmp_path, REDIS_URL=store_url, EKIDEN_KEY_PREFIX=f"up-{os.getpid()}") as running:
+        assert chat(running.ready()) == expected("Hello", 20, 5)
+        assert "valkey-server" not in running.look()
+
+
+def test_a_store_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "store" / "appendonlydir"
+    folder.mkdir(parents=True)
+    (folder / "appendonly.aof.manifest").write_text("this is no manifest\n")
+    assert "server.log" in refusal(tmp_path)
