@@ -4,15 +4,19 @@ from typing import ClassVar
 
 
 class EkidenError(Exception):
-    """Base of all errors that reach a client. `str(error)` is the message, in one sentence, free of user text."""
+    """Base of all errors that reach a client. `str(error)` is the message, in one sentence, free of user text.
+
+    `job` is the job it is about, where the raiser knows one.
+    """
 
     code: ClassVar[str] = "internal"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, job: str | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.job = job
 
 
 class InvalidFrame(EkidenError):
@@ -103,12 +107,6 @@ class StoreUnavailable(EkidenError):
     """The job store does not answer."""
 
     code, http_status, retryable = "store_unavailable", 503, True
-
-
-class ShuttingDown(EkidenError):
-    """This process is stopping; another one takes over."""
-
-    code, http_status, retryable = "shutting_down", 503, True
 
 
 class PromptTooLong(EkidenError):

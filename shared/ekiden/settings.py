@@ -3,7 +3,7 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,7 +26,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     redis_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="The job store and broker: Redis 7 or Valkey 8 and newer."
+        "redis://127.0.0.1:6379/0",
+        pattern=r"^(rediss?|unix)://",
+        repr=False,  # it may hold a password
+        description="The job store and broker: Redis 7 or Valkey 8 and newer.",
     )
     key_prefix: str = Field(
         "ekiden", pattern=r"^[A-Za-z0-9_-]{1,32}$", description="Name space of all keys in the store."
@@ -80,11 +83,17 @@ class Settings(BaseSettings):
     beat_interval_s: Seconds = Field(0.25, description="How often a worker renews its lease.")
     lease_s: Seconds = Field(3.0, description="A worker silent for this long is dead and its jobs move.")
     early_reap_s: float = Field(
-        0.6, ge=0, description="Silent this long and its socket gone: dead. 0 turns this off (proxies, clusters)."
+        0.6,
+        ge=0,
+        allow_inf_nan=False,
+        description="Silent this long and its socket gone: dead. 0 turns this off (proxies, clusters).",
     )
     flush_interval_s: Seconds = Field(0.025, description="Least time between two writes of one worker's new tokens.")
     drain_s: float = Field(
-        1.0, ge=0, description="How long a stopping worker finishes answers before it hands them over."
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="How long a stopping worker finishes answers before it hands them over.",
     )
     poison_deaths: int = Field(3, ge=2, description="Worker deaths in a row, without progress, that make a job poison.")
 
@@ -102,8 +111,8 @@ class Settings(BaseSettings):
         keys: dict[str, str] = {}
         for entry in filter(None, (part.strip() for part in value.split(","))):
             user, colon, key = entry.partition(":")
-            if not (colon and user and key) or user in keys:
-                raise ValueError("must be user:key pairs separated by commas, each user once")
+            if not (colon and user and key) or user in keys or key in keys.values():
+                raise ValueError("must be user:key pairs separated by commas, each user and each key once")
             if not all(c.isascii() and (c.isalnum() or c in "_-") for c in key):
                 raise ValueError("keys may hold only letters, digits, _ and -")
             keys[user] = key
@@ -125,6 +134,18 @@ class Settings(BaseSettings):
         return model_name(self.model)
 
 
+class ClientSettings(BaseSettings):
+    """What `ekiden chat` reads of the environment; servers started in the same shell leave it alone."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    url: str = Field("http://127.0.0.1:8000", min_length=1, description="The service `ekiden chat` talks to.")
+    api_key: SecretStr | None = Field(None, description="The key `ekiden chat` gives.")
+
+
+Loaded = TypeVar("Loaded", Settings, ClientSettings)
+
+
 def model_name(model: str) -> str:
     """The public name of a model given as hub id, folder or file."""
     path = Path(model).expanduser()
@@ -135,14 +156,25 @@ def model_name(model: str) -> str:
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, with `overrides` on top. Raises SettingsError, which names what is wrong."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    if (url := os.environ.get("REDIS_URL")) and not os.environ.get(f"{PREFIX}REDIS_URL"):
+        overrides = {"redis_url": url, **overrides}  # the name that hosting services give it
+    return _load(Settings, overrides)
+
+
+def load_client_settings(**overrides: object) -> ClientSettings:
+    """What a client reads of the environment, with `overrides` on top. Raises SettingsError."""
+    return _load(ClientSettings, overrides)
+
+
+def _load(kind: type[Loaded], overrides: dict[str, object]) -> Loaded:
+    known = {PREFIX + name.upper() for name in (*Settings.model_fields, *ClientSettings.model_fields)}
     for name in os.environ:
         if name.startswith(PREFIX) and name not in known and not name.startswith(f"{PREFIX}TEST_"):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise SettingsError(f"{name} is not a setting of Ekiden{hint}")
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return kind(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0]) if first["loc"] else "settings"

@@ -1,0 +1,31 @@
+"""The `ekiden chat` command."""
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def chat(
+        message: Annotated[str | None, typer.Argument(help="What to ask; without it, stdin or a conversation.")] = None,
+        url: Annotated[str | None, typer.Option(help="The service; EKIDEN_URL otherwise.")] = None,
+        api_key: Annotated[str | None, typer.Option(help="EKIDEN_API_KEY is safer: others see options.")] = None,
+        model: Annotated[str | None, typer.Option(help="Model to ask; the service's default otherwise.")] = None,
+        system: Annotated[str | None, typer.Option(help="System message.")] = None,
+        max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+        temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
+        top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this sum.")] = None,
+        seed: Annotated[int | None, typer.Option(help="The same seed makes the same choices.")] = None,
+        job: Annotated[str | None, typer.Option(help="Follow this job instead of asking.")] = None,
+    ) -> None:
+        """Chat with the service: one answer to stdout, or a conversation at a terminal."""
+        if message is not None and job is not None:
+            raise typer.BadParameter("give a message or --job, not both")
+        from ekiden.client.client import Sampling
+        from ekiden.client.talk import Question, talk
+
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+        raise typer.Exit(talk(Question(message, job, system, model, sampling), url, api_key))

@@ -1,0 +1,8 @@
+"""The asyncio client: answers as iterators that survive lost connections. Knows the contract, not the server."""
+
+from ekiden.client.answer import Answer, Event
+from ekiden.client.client import Client
+from ekiden.client.errors import ClientClosed, Superseded, Unreachable
+from ekiden.client.retry import Retry
+
+__all__ = ["Answer", "Client", "ClientClosed", "Event", "Retry", "Superseded", "Unreachable"]

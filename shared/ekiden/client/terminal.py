@@ -1,0 +1,68 @@
+"""What a person or a pipe sees of a chat: answers on stdout, everything else on stderr. Knows no network."""
+
+import importlib
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+# C0, DEL and C1: a model must not be able to move the cursor, set the title or answer the terminal's questions.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """The text with every control character but newline and tab made visible."""
+    return text.translate(_ESCAPES)
+
+
+class Screen:
+    """The two streams of one program. A pipe gets an answer's text as it is; a terminal gets it printable."""
+
+    def __init__(self, out: TextIO, notices: TextIO) -> None:
+        self._out = out
+        self._notices = notices
+        self._terminal = out.isatty()
+        self._mid_line = False
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="replace")  # a locale without the character
+
+    def text(self, text: str) -> None:
+        """Show a piece of an answer."""
+        self._out.write(printable(text) if self._terminal else text)
+        self._out.flush()
+        self._mid_line = self._terminal and not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """Let what follows begin on a line of its own, at a terminal."""
+        if self._mid_line:
+            self.text("\n")
+
+    def notice(self, sentence: str) -> None:
+        """Tell something that is no part of an answer."""
+        self.end_line()
+        print(printable(sentence), file=self._notices, flush=True)
+
+    def discard(self) -> None:
+        """Nobody reads stdout any more: what is left in its buffer goes nowhere, without an error at exit."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._out.fileno())
+        os.close(null)
+
+
+class Prompt:
+    """Lines a person types, with the line editing of the platform where it has one."""
+
+    def __init__(self, sign: str) -> None:
+        self._sign = sign
+        with suppress(ImportError):
+            importlib.import_module("readline")  # `input` uses it once it is loaded
+
+    def read(self) -> str:
+        """The next line. Raises EOFError, KeyboardInterrupt, and UnicodeDecodeError for what is no text."""
+        if sys.stdout.isatty():
+            return input(self._sign)
+        # `input` would write its prompt among the answers.
+        sys.stderr.write(self._sign)
+        sys.stderr.flush()
+        return input()
