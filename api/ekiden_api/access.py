@@ -1,8 +1,8 @@
 """Who may talk to this service: API keys, Host and Origin allow-lists, loopback-only pages."""
 
 import hmac
+import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
@@ -10,10 +10,12 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ekiden.errors import EkidenError, Forbidden, Unauthorized
-from ekiden.net import LOOPBACK_NAMES, is_loopback
+from ekiden.net import is_loopback
 from ekiden.protocol import BEARER_SUBPROTOCOL_PREFIX
 from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS
+
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:,/?#@\[\]\\]+)(:\d*)?")
 
 
 def error_response(error: EkidenError) -> JSONResponse:
@@ -69,7 +71,7 @@ class AllowLists:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._any = "*" in settings.allowed_hosts
-        self._hosts = LOOPBACK_NAMES | {host.lower() for host in settings.allowed_hosts}
+        self._hosts = {_plain_name(host) for host in settings.allowed_hosts}
         self._origins = {origin.rstrip("/").lower() for origin in settings.allowed_origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,19 +85,23 @@ class AllowLists:
         await self._app(scope, receive, send)
 
     def _check(self, host: str, origin: str | None) -> None:
-        name = _host_name(f"//{host}")
-        if not self._any and name not in self._hosts:
+        name = _host_name(host)
+        if name is None or not (self._any or name in self._hosts or is_loopback(name)):
             raise Forbidden("This Host is not on the list of EKIDEN_ALLOWED_HOSTS.")
         if origin is None or origin.lower() in self._origins or "*" in self._origins:
             return
-        own = urlsplit(origin).netloc.lower() == host.lower()
-        if not own and _host_name(origin) not in LOOPBACK_NAMES:
+        scheme, _, origin_host = origin.partition("://")
+        origin_name = _host_name(origin_host) if scheme.lower() in ("http", "https") else None
+        own = origin_host.lower() == host.lower()
+        if origin_name is None or not (own or is_loopback(origin_name)):
             raise Forbidden("This Origin is not on the list of EKIDEN_ALLOWED_ORIGINS.")
 
 
-def _host_name(url: str) -> str | None:
-    try:
-        name = urlsplit(url).hostname
-    except ValueError:
-        return None
-    return name.lower() if name else None
+def _host_name(host: str) -> str | None:
+    """The name in a `name:port`; None when it is not of that form."""
+    found = _HOST.fullmatch(host)
+    return _plain_name(found.group(1)) if found else None
+
+
+def _plain_name(name: str) -> str:
+    return name.lower().removesuffix(".").removeprefix("[").removesuffix("]")

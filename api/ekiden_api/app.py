@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import redis
 import structlog
@@ -38,6 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(redis.RedisError, _on_store_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
     return app
 
 
@@ -59,5 +61,11 @@ async def _on_store_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    body = {"error": {"code": "not_found" if error.status_code == 404 else "http", "message": f"{error.detail}."}}
-    return JSONResponse(body, error.status_code, getattr(error, "headers", None))
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+    body = {"error": {"code": code, "message": f"{error.detail}.", "retryable": False}}
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
+    """The server logs the error itself."""
+    return error_response(EkidenError("The request could not be handled."))

@@ -81,6 +81,8 @@ class Feed:
         frames: list[ServerFrame] = []
         if started and not self._started:
             self._started = True
+            # A move may have been heard before the start of the attempt that it followed.
+            attempt = max(attempt, self.attempt)
             frames.append(Started(job=self.job, attempt=attempt, dropped_turns=dropped_turns))
         elif attempt > max(1, self.attempt):
             frames.append(Moved(job=self.job, attempt=attempt))

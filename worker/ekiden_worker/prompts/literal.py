@@ -3,12 +3,11 @@
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from tokenizers import AddedToken, Tokenizer
-
-from ekiden.errors import SpecialTags
+from tokenizers import Tokenizer
 
 # Private-use characters: no chat text needs them, and 24 random ones cannot be guessed.
 _ALPHABET = [chr(code) for code in range(0xE000, 0xF000)]
@@ -29,31 +28,14 @@ class Control:
 class LiteralEncoder:
     """Encodes as the tokenizer does, but takes control tokens from `Control` parts alone.
 
-    A private copy of the tokenizer knows its added tokens only under secret names, so their spelling in a text is just
-    text. Thread-safe: nothing is switched at run time.
+    A private copy of the tokenizer knows its control tokens only under secret names, so their spelling in a text is
+    just text. Thread-safe: nothing is switched at run time.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         description = json.loads(tokenizer.to_str())
-        added = description["added_tokens"]
-        description |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-        self._private = Tokenizer.from_str(json.dumps(description))
-        self._names = {token["content"]: secret_name() for token in added}
-        self._private.add_tokens(
-            [
-                AddedToken(
-                    self._names[token["content"]],
-                    single_word=token["single_word"],
-                    lstrip=token["lstrip"],
-                    rstrip=token["rstrip"],
-                    normalized=token["normalized"],
-                    special=False,
-                )
-                for token in added
-            ]
-        )
-        self._id_of = {self._private.token_to_id(self._names[token["content"]]): token["id"] for token in added}
-        self._control_ids = frozenset(self._id_of.values())
+        self._names = {token["content"]: secret_name() for token in description["added_tokens"] if _is_control(token)}
+        self._private = Tokenizer.from_str(json.dumps(_renamed(description, self._names)))
         tokens = sorted(map(re.escape, self._names), key=len, reverse=True)
         self._token = re.compile(f"({'|'.join(tokens)})") if tokens else None
 
@@ -63,9 +45,30 @@ class LiteralEncoder:
         return [Control(part) if part in self._names else part for part in parts if part]
 
     def encode(self, parts: Sequence[str | Control]) -> list[int]:
-        """Ids of a prompt. Raises SpecialTags where the model's own vocabulary makes a control id of plain text."""
+        """Ids of a prompt."""
         written = "".join(self._names[part.token] if isinstance(part, Control) else part for part in parts)
-        ids = self._private.encode(written, add_special_tokens=False).ids
-        if not self._control_ids.isdisjoint(ids):
-            raise SpecialTags("A message holds text that this model's tokenizer reads as a control token.")
-        return [self._id_of.get(token_id, token_id) for token_id in ids]
+        return list(self._private.encode(written, add_special_tokens=False).ids)
+
+
+def _is_control(token: Mapping[str, Any]) -> bool:
+    """Some vocabularies add runs of white space, for indented code; those are text."""
+    return bool(token["special"] or token["content"].replace("\u2581", " ").strip())
+
+
+def _renamed(description: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A tokenizer's description with other names for some tokens; their ids stay, and nothing else leads to them."""
+    model = dict(description["model"])
+    vocab = model["vocab"]
+    if isinstance(vocab, dict):
+        model["vocab"] = {names.get(piece, piece): token_id for piece, token_id in vocab.items()}
+    else:  # Unigram: pairs of piece and score, in the order of ids
+        model["vocab"] = [(names.get(piece, piece), score) for piece, score in vocab]
+    if "merges" in model:
+        model["merges"] = [pair for pair in model["merges"] if names.keys().isdisjoint((*pair, "".join(pair)))]
+    if isinstance(unknown := model.get("unk_token"), str):
+        model["unk_token"] = names.get(unknown, unknown)
+    added = [
+        {**token, "content": names.get(token["content"], token["content"])} for token in description["added_tokens"]
+    ]
+    without = {"post_processor": None, "truncation": None, "padding": None}
+    return {**description, "model": model, "added_tokens": added, **without}

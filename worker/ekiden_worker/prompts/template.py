@@ -6,6 +6,7 @@ they stand. Only what the template itself wrote may hold control tokens.
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
@@ -14,8 +15,21 @@ from ekiden.errors import InvalidRequest
 from ekiden.protocol import Message
 from ekiden_worker.prompts.literal import Control, LiteralEncoder, secret_name
 
-# What templates do to a content: nothing, or cut its white space.
-_TRANSFORMS: tuple[Callable[[str], str], ...] = (str, str.strip, str.rstrip, str.lstrip)
+Transform = Callable[[str], str]
+
+
+def _without_thought(content: str) -> str:
+    """An earlier answer of a reasoning model, as templates show it again."""
+    return content.rpartition("</think>")[2]
+
+
+def _from_first_line(content: str) -> str:
+    return content.lstrip("\n")
+
+
+# What templates do to a content: drop what was thought aloud, cut white space, or nothing.
+_CUTS: tuple[Transform, ...] = (str, _without_thought)
+_TRIMS: tuple[Transform, ...] = (str, str.strip, str.rstrip, str.lstrip, _from_first_line)
 
 _PROBES = (
     [Message("user", "  Hi there \n")],
@@ -24,7 +38,7 @@ _PROBES = (
 
 
 class UnusableTemplate(ValueError):
-    """The chat template changes contents in a way that cannot be kept apart from its control tokens."""
+    """The chat template cannot be rendered, or changes contents so that they cannot be kept apart from its tokens."""
 
 
 class TemplateFormat:
@@ -39,23 +53,32 @@ class TemplateFormat:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Prompt ids, up to where the answer begins. Raises InvalidRequest where the template refuses the messages."""
-        return self._encoder.encode(self._parts(messages))
+        try:
+            parts = self._parts(messages)
+        except InvalidRequest:
+            # A template may print the date, and midnight may lie between its two renderings.
+            parts = self._parts(messages)
+        return self._encoder.encode(parts)
 
     def turn_end(self) -> int | None:
         """The control id that ends an answer in this format, if one does."""
         mark = secret_name()
-        rendered = self._render([Message("user", "Hi"), Message("assistant", mark)], generate=False)
+        try:
+            rendered = self._render([Message("user", "Hi"), Message("assistant", mark)], generate=False)
+        except InvalidRequest:  # this template shows no conversation that ends with an answer
+            return None
         after = self._encoder.split(rendered.partition(mark)[2])
         if not after or not isinstance(after[0], Control):
             return None
-        return self._encoder.encode(after[:1])[0]
+        return self._encoder.encode(after[:1])[-1]
 
     def _parts(self, messages: Sequence[Message]) -> list[str | Control]:
         rendered = self._render(messages)
-        marks = [secret_name() for _ in messages]
+        # A blank content holds no control token, and templates may ask whether there is one.
+        marks = [secret_name() if message.content.strip() else message.content for message in messages]
         skeleton = self._render([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)])
-        content_of = {mark: m.content for m, mark in zip(messages, marks, strict=True)}
-        pieces = re.split(f"({'|'.join(marks)})", skeleton)
+        content_of = {mark: m.content for m, mark in zip(messages, marks, strict=True) if mark != m.content}
+        pieces = re.split(f"({'|'.join(content_of)})", skeleton) if content_of else [skeleton]
         parts: list[str | Control] = []
         at = 0
         for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
@@ -66,7 +89,7 @@ class TemplateFormat:
                 text = piece
                 parts += self._encoder.split(piece)
             at += len(text)
-        if at != len(rendered) or "".join(self._texts(parts)) != rendered:
+        if "".join(self._texts(parts)) != rendered:
             raise InvalidRequest("The model's chat template changes these messages in a way that is not supported.")
         return parts
 
@@ -76,27 +99,35 @@ class TemplateFormat:
 
     @staticmethod
     def _as_rendered(content: str, rendered: str, at: int, following: str) -> str:
-        for transform in _TRANSFORMS:
-            text = transform(content)
+        for cut, trim in product(_CUTS, _TRIMS):
+            text = trim(cut(content))
             if rendered.startswith(text + following, at):
                 return text
         raise InvalidRequest("The model's chat template changes this message in a way that is not supported.")
 
     def _render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
-        chat = [{"role": message.role, "content": message.content} for message in messages]
+        chat = _plain(messages)
         try:
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate))
         except TemplateError as error:
-            raise InvalidRequest(f"The model's chat template refuses these messages: {error.message}.") from None
+            reason = (error.message or type(error).__name__).rstrip(".")
+            raise InvalidRequest(f"The model's chat template refuses these messages: {reason}.") from None
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            # What an expression in a template raises; its text may quote the messages.
+            raise InvalidRequest(f"The model's chat template fails with {type(error).__name__}.") from None
 
     def _probe(self) -> None:
         """Compare with the tokenizer's own result once: a template that cannot be kept apart is refused at load."""
         for messages in _PROBES:
-            chat = [{"role": message.role, "content": message.content} for message in messages]
+            chat = _plain(messages)
             try:
                 ids = self.encode(messages)
             except InvalidRequest as error:
                 raise UnusableTemplate(str(error)) from None
             expected = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-            if ids != expected:
+            if ids != expected and self.encode(messages) != expected:
                 raise UnusableTemplate("The model's chat template cannot be kept apart from the text of messages.")
+
+
+def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"role": message.role, "content": message.content} for message in messages]
