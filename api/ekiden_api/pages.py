@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import re
 from importlib import resources
 
 from fastapi import APIRouter
@@ -10,21 +9,34 @@ from fastapi.responses import HTMLResponse
 
 router = APIRouter()
 
-_PAGE = (resources.files("ekiden_api") / "static" / "index.html").read_text(encoding="utf-8")
+_STATIC = resources.files("ekiden_api") / "static"
+
+# The page's one script is made of these, in this order; they share its scope.
+_SCRIPTS = ("base", "store", "connection", "chat", "answer_text", "turn_view", "settings_drawer", "page")
 
 
-def _hashes(tag: str) -> str:
-    """CSP sources that allow exactly the inline elements of our page."""
-    bodies = re.findall(rf"<{tag}[^>]*>(.*?)</{tag}>", _PAGE, flags=re.DOTALL)
-    digests = (base64.b64encode(hashlib.sha256(body.encode()).digest()).decode() for body in bodies)
-    return " ".join(f"'sha256-{digest}'" for digest in digests)
+def _read(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8").strip()
 
+
+def _source(body: str) -> str:
+    """The CSP source that allows exactly this inline element."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'"
+
+
+_STYLE = f"\n{_read('style.css')}\n"
+_SCRIPT = "\n" + "\n\n".join(_read(f"{name}.js") for name in _SCRIPTS) + "\n"
+_PAGE = (
+    _read("page.html")
+    .replace("<style></style>", f"<style>{_STYLE}</style>")
+    .replace('<script type="module"></script>', f'<script type="module">{_SCRIPT}</script>')
+)
 
 _POLICY = "; ".join(
     (
         "default-src 'none'",
-        f"script-src {_hashes('script')}",
-        f"style-src {_hashes('style')}",
+        f"script-src {_source(_SCRIPT)}",
+        f"style-src {_source(_STYLE)}",
         "img-src 'self' data:",
         "connect-src 'self'",
         "base-uri 'none'",

@@ -59,7 +59,7 @@ def test_docker_is_not_sent_what_no_image_needs(path: str) -> None:
 
 def test_docker_is_sent_scripts_and_pages() -> None:
     assert in_build_context("shared/ekiden/lua/claim.lua")
-    assert in_build_context("api/ekiden_api/static/index.html")
+    assert in_build_context("api/ekiden_api/static/page.html")
 
 
 @each_dockerfile

@@ -1,0 +1,68 @@
+"""A real browser, and a service whose worker says back what it was told."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+from ekiden.settings import Settings, load_settings
+from tests.browser.tab import Tab
+from tests.support.processes import Api, Processes, processes
+from tests.support.valkey import ValkeyServer
+
+ECHO_ENGINE = {"EKIDEN_ENGINE": "tests.browser.echo_engine:load", "EKIDEN_TEST_STEP_S": "0.01"}
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+# Not the session's: while Playwright runs, this thread has a running event loop, and tests elsewhere start their own.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Chromium of the system."""
+    path = os.environ.get("EKIDEN_TEST_CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium on PATH (set EKIDEN_TEST_CHROMIUM)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser profile of this test alone."""
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="package")
+def shared_api(browser: Browser, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API with one worker for all tests that break neither."""
+    settings = load_settings(redis_url=valkey.url, key_prefix="browser")
+    with processes(settings, tmp_path_factory.mktemp("browser")) as fleet:
+        fleet.worker(**ECHO_ENGINE)
+        yield fleet.api()
+
+
+@pytest.fixture
+def fleet(browser: Browser, settings: Settings, fleet_of: Callable[[Settings], Processes]) -> Processes:
+    """No processes yet, for tests that start and kill their own."""
+    return fleet_of(settings)
+
+
+@pytest.fixture
+def tab(context: BrowserContext, shared_api: Api) -> Iterator[Tab]:
+    """The page in an undisturbed service, where nothing may be complained about."""
+    tab = Tab(context).open(shared_api.http)
+    yield tab
+    assert tab.complaints() == []
