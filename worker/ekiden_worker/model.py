@@ -1,22 +1,23 @@
 """Loads a Hugging Face causal LM into a Runtime."""
 
-import logging
-import os
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file
 
 from ekiden.settings import Settings
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import EngineError
+from ekiden_worker.engine.packed_linear import pack_linears
 from ekiden_worker.hf_folder import converted
 from ekiden_worker.model_files import model_path
+from ekiden_worker.model_logs import quiet_libraries
 from ekiden_worker.prompts import UnusableTemplate, choose_format
 from ekiden_worker.runtime import ModelError, Runtime
 from ekiden_worker.text import AnswerText, UnknownTokenizer, Vocabulary
@@ -26,14 +27,15 @@ log = structlog.get_logger()
 
 def load(settings: Settings) -> Runtime:
     """Read tokenizer and weights and build the engine, not started yet. Raises ModelError."""
-    _quiet()
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    model, tokenizer = load_model(settings)
+    quiet_libraries()
     try:
-        prompts = choose_format(tokenizer)
-        vocabulary = Vocabulary.of(tokenizer.backend_tokenizer)
-        engine = BatchEngine(model, _engine_config(settings))
+        with _one_thread():
+            model, tokenizer = load_model(settings)
+            prompts = choose_format(tokenizer)
+            vocabulary = Vocabulary.of(tokenizer.backend_tokenizer)
+            pack_linears(model)
+            with _explained(settings, "forward pass", "run"):
+                engine = BatchEngine(model, _engine_config(settings))
     except (UnusableTemplate, UnknownTokenizer, EngineError) as error:
         raise ModelError(str(error)) from None
     turn_end = prompts.turn_end()
@@ -48,6 +50,17 @@ def load(settings: Settings) -> Runtime:
     )
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Start no threads of OpenMP here: beside a second pool, even an idle one, the engine's waits in a slower way."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def load_model(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model in evaluation mode on its device, and its fast tokenizer. Raises ModelError."""
     path = model_path(settings)
@@ -56,21 +69,55 @@ def load_model(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizer
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"There is no CUDA device for EKIDEN_DEVICE={settings.device}.")
-    try:
-        config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=_dtype(settings, device, config))
-    except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(f"The model {settings.model} does not fit on {settings.device}: {error}") from None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The model {settings.model} cannot be loaded: {reason}") from None
+    # Code that comes with a model is never run, and nobody is asked whether it may.
+    with _explained(settings, "config"):
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    with _explained(settings, "tokenizer"):
+        if cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False) is None:
+            raise ModelError(f"The model {settings.model} has no fast tokenizer (tokenizer.json).")
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ModelError(f"The model {settings.model} has no fast tokenizer (tokenizer.json).")
+        raise ModelError(f"The tokenizer of the model {settings.model} is not a fast one.")
+    with _explained(settings, "weights"):
+        model = _weights(settings, path, _dtype(settings, device, config))
+        model.to(device)  # type: ignore[arg-type]
     model.requires_grad_(False)
-    model.to(device)  # type: ignore[arg-type]
     model.train(False)
     return model, tokenizer
+
+
+def _weights(settings: Settings, path: Path | str, dtype: torch.dtype) -> PreTrainedModel:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    model: PreTrainedModel = loaded[0]
+    report: dict[str, Any] = loaded[1]
+    # transformers fills what is missing or has another shape with random numbers.
+    wrong = sorted(report["missing_keys"]) + sorted(key for key, *_ in report["mismatched_keys"])
+    if wrong:
+        raise ModelError(
+            f"The weights of the model {settings.model} do not fit its config: "
+            f"{wrong[0]} is missing or has another shape ({len(wrong)} such tensors)."
+        )
+    looks_back = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
+    if looks_back and not any(looks_back):
+        raise ModelError(f"The model {settings.model} is an encoder ({type(model).__name__}); it generates no text.")
+    return model
+
+
+@contextmanager
+def _explained(settings: Settings, part: str, use: str = "read") -> Iterator[None]:
+    """Say in one sentence why a part of the model cannot be used. Raises ModelError."""
+    try:
+        yield
+    except (ModelError, EngineError):
+        raise
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(f"The model {settings.model} does not fit on {settings.device}: {error}") from None
+    except Exception as error:  # noqa: BLE001 (libraries raise whatever a broken file leads them to)
+        reason = next(iter(str(error).strip().splitlines()), "")
+        kind = "" if isinstance(error, OSError | ValueError) and reason else f"{type(error).__name__}: "
+        raise ModelError(f"The {part} of the model {settings.model} cannot be {use}: {kind}{reason}") from None
 
 
 def _engine_config(settings: Settings) -> EngineConfig:
@@ -94,12 +141,3 @@ def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> set[
     configured = model.generation_config.eos_token_id if model.generation_config else None
     ids = {configured} if isinstance(configured, int) else set(configured or ())
     return ids | ({tokenizer.eos_token_id} if tokenizer.eos_token_id is not None else set())
-
-
-def _quiet() -> None:
-    """Libraries' progress bars and advice are not for our log."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(transformers|torch|huggingface_hub)\.")

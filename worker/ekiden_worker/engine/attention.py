@@ -20,25 +20,35 @@ _UNSUPPORTED = ("softcap", "s_aux", "attention_bias")
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Rows [begin, end) of the step: the ids that follow `past` known ones of a sequence."""
+    """Rows [begin, end) of the step: ids of a sequence that follow those it has in its pages."""
 
     begin: int
     end: int
-    past: int
-    blocks: torch.Tensor  # [blocks of the sequence], int64
+    pages: dict[int, torch.Tensor]  # by kv_heads: [kv_heads · blocks of the sequence], int64
+    mask: torch.Tensor | None  # [rows, ids so far], bool; None for a sequence's first ids: plainly causal
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class PagedStep:
-    """One step for the attention function: first `num_decodes` rows of one id each, then prefills."""
+    """One step for the attention function: first `num_decodes` rows of one id each, then prefills.
 
-    keys: list[torch.Tensor]  # per layer [num_blocks, block_size, kv_heads, head_dim]
+    What one head keeps of a block is a page: [block_size, head_dim] in one piece, so that gathering is plain copying.
+    Numbers of pages and of places in them depend on kv_heads, which may differ from layer to layer.
+    """
+
+    keys: list[torch.Tensor]  # per layer [num_blocks, kv_heads, block_size, head_dim]
     values: list[torch.Tensor]
-    slots: torch.Tensor  # [rows], int64: block · block_size + offset, where each row's key and value go
+    places: dict[int, torch.Tensor]  # by kv_heads: [rows · kv_heads], int64: where each row's keys and values go
     num_decodes: int
-    decode_blocks: torch.Tensor | None  # [num_decodes, longest block table], int64, padded with the trash block
-    decode_mask: torch.Tensor | None  # [num_decodes, 1, 1, longest · block_size], bool
+    decode_pages: dict[int, torch.Tensor]  # by kv_heads: [num_decodes · kv_heads · longest block table], int64
+    decode_mask: torch.Tensor | None  # [num_decodes, 1, 1, longest · block_size], added to the scores
     prefills: list[Prefill]
+
+
+def pages_of(blocks: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """The pages of each head, block after block: [..., blocks] → [all · kv_heads]."""
+    heads = torch.arange(kv_heads, device=blocks.device)
+    return (blocks[..., None, :] * kv_heads + heads[:, None]).flatten()
 
 
 @dataclass(slots=True)
@@ -67,8 +77,9 @@ def paged_attention(
         paged.shapes[module.layer_idx] = (key.shape, value.shape)
         return query.transpose(1, 2).contiguous(), None
     keys, values = paged.keys[module.layer_idx], paged.values[module.layer_idx]
-    keys.flatten(0, 1).index_copy_(0, paged.slots, key[0].transpose(0, 1))
-    values.flatten(0, 1).index_copy_(0, paged.slots, value[0].transpose(0, 1))
+    places = paged.places[keys.shape[1]]
+    keys.flatten(0, 2).index_copy_(0, places, key[0].transpose(0, 1).flatten(0, 1))
+    values.flatten(0, 2).index_copy_(0, places, value[0].transpose(0, 1).flatten(0, 1))
     parts = []
     if paged.num_decodes:
         parts.append(_decode(query, keys, values, paged, scaling))
@@ -79,17 +90,21 @@ def paged_attention(
 AttentionInterface.register(IMPLEMENTATION, paged_attention)
 
 
+def _gather(cache: torch.Tensor, pages: torch.Tensor, sequences: int) -> torch.Tensor:
+    """Whole blocks of each sequence: [sequences, kv_heads, blocks · block_size, head_dim]."""
+    return cache.flatten(0, 1).index_select(0, pages).view(sequences, cache.shape[1], -1, cache.shape[3])
+
+
 def _decode(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, step: PagedStep, scaling: float | None
 ) -> torch.Tensor:
     """One query a row. Returns [num_decodes, heads, head_dim]."""
-    rows, heads, kv_heads = step.num_decodes, query.shape[1], keys.shape[2]
-    gathered_keys = keys[step.decode_blocks].flatten(1, 2).transpose(1, 2)  # [rows, kv_heads, length, head_dim]
-    gathered_values = values[step.decode_blocks].flatten(1, 2).transpose(1, 2)
+    rows, heads, kv_heads = step.num_decodes, query.shape[1], keys.shape[1]
+    pages = step.decode_pages[kv_heads]
     # The heads of a group share keys: as several queries of one head they need no copies of them.
     grouped = query[0, :, :rows].transpose(0, 1).reshape(rows, kv_heads, heads // kv_heads, -1)
     out = F.scaled_dot_product_attention(
-        grouped, gathered_keys, gathered_values, attn_mask=step.decode_mask, scale=scaling
+        grouped, _gather(keys, pages, rows), _gather(values, pages, rows), attn_mask=step.decode_mask, scale=scaling
     )
     return out.reshape(rows, heads, -1)
 
@@ -105,17 +120,18 @@ def _prefill(
 ) -> torch.Tensor:
     """A chunk of one sequence. Returns [rows, heads, head_dim]."""
     queries = query[:, :, rows.begin : rows.end]
-    if rows.past == 0:
-        own_keys, own_values = key[:, :, rows.begin : rows.end], value[:, :, rows.begin : rows.end]
-        out = F.scaled_dot_product_attention(
-            queries, own_keys, own_values, is_causal=True, scale=scaling, enable_gqa=True
-        )
+    if rows.mask is None:
+        all_keys, all_values = key[:, :, rows.begin : rows.end], value[:, :, rows.begin : rows.end]
     else:
-        length = rows.past + rows.end - rows.begin
-        all_keys = keys[rows.blocks].flatten(0, 1)[:length].transpose(0, 1)[None]
-        all_values = values[rows.blocks].flatten(0, 1)[:length].transpose(0, 1)[None]
-        mask = torch.ones(queries.shape[2], length, dtype=torch.bool, device=query.device).tril_(rows.past)
-        out = F.scaled_dot_product_attention(
-            queries, all_keys, all_values, attn_mask=mask, scale=scaling, enable_gqa=True
-        )
+        length, pages = rows.mask.shape[1], rows.pages[keys.shape[1]]
+        all_keys, all_values = _gather(keys, pages, 1)[:, :, :length], _gather(values, pages, 1)[:, :, :length]
+    out = F.scaled_dot_product_attention(
+        queries,
+        all_keys,
+        all_values,
+        attn_mask=rows.mask,
+        is_causal=rows.mask is None,
+        scale=scaling,
+        enable_gqa=True,
+    )
     return out[0].transpose(0, 1)

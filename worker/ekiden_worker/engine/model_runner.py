@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ekiden_worker.engine.attention import IMPLEMENTATION, PagedStep, Prefill, Probe
+from ekiden_worker.engine.attention import IMPLEMENTATION, PagedStep, Prefill, Probe, pages_of
 from ekiden_worker.engine.block_manager import TRASH_BLOCK
 from ekiden_worker.engine.interface import EngineError
 from ekiden_worker.engine.scheduler import Chunk
@@ -71,10 +71,11 @@ class ModelRunner:
         self._block_size = block_size
 
         def cache(shape: torch.Size) -> torch.Tensor:
-            return _zeros((num_blocks, block_size, shape[1], shape[3]), model.dtype, model.device)
+            return _zeros((num_blocks, shape[1], block_size, shape[3]), model.dtype, model.device)
 
         self._keys = [cache(key) for key, _ in shapes]
         self._values = [cache(value) for _, value in shapes]
+        self._kv_heads = {key[1] for key, _ in shapes}
 
     @torch.inference_mode()
     def forward(self, chunks: list[Chunk]) -> torch.Tensor:
@@ -102,18 +103,39 @@ class ModelRunner:
         decodes = [chunk.sequence for chunk in chunks if chunk.count == 1]
         prefills, row = [], len(decodes)
         for chunk in chunks[len(decodes) :]:
-            blocks = self._tensor(chunk.sequence.block_table)
-            prefills.append(Prefill(row, row + chunk.count, chunk.sequence.computed, blocks))
+            prefills.append(self._prefill(chunk, row))
             row += chunk.count
-        table = mask = None
+        decode_pages, mask = {}, None
         if decodes:
             width = max(len(sequence.block_table) for sequence in decodes)
             padding = [TRASH_BLOCK] * width
-            table = self._tensor([(sequence.block_table + padding)[:width] for sequence in decodes])
-            lengths = self._tensor([sequence.computed + 1 for sequence in decodes])
-            reach = torch.arange(width * self._block_size, device=self._model.device)
-            mask = (reach < lengths[:, None])[:, None, None]
-        return PagedStep(self._keys, self._values, self._tensor(slots), len(decodes), table, mask, prefills)
+            decode_pages = self._pages([(sequence.block_table + padding)[:width] for sequence in decodes])
+            mask = self._decode_mask([sequence.computed + 1 for sequence in decodes], width * self._block_size)
+        return PagedStep(self._keys, self._values, self._places(slots), len(decodes), decode_pages, mask, prefills)
+
+    def _prefill(self, chunk: Chunk, row: int) -> Prefill:
+        past, pages, mask = chunk.sequence.computed, {}, None
+        if past:
+            pages = self._pages(chunk.sequence.block_table)
+            mask = torch.ones(chunk.count, past + chunk.count, dtype=torch.bool, device=self._model.device).tril_(past)
+        return Prefill(row, row + chunk.count, pages, mask)
+
+    def _decode_mask(self, lengths: list[int], reach: int) -> torch.Tensor:
+        """Zero where a sequence has ids, -inf behind them; a bool mask would be turned into this by every layer."""
+        behind = torch.arange(reach, device=self._model.device) >= self._tensor(lengths)[:, None]
+        mask = torch.zeros(behind.shape, dtype=self._model.dtype, device=self._model.device)
+        return mask.masked_fill_(behind, -torch.inf)[:, None, None]
+
+    def _pages(self, blocks: Any) -> dict[int, torch.Tensor]:
+        table = self._tensor(blocks)
+        return {kv_heads: pages_of(table, kv_heads) for kv_heads in self._kv_heads}
+
+    def _places(self, slots: list[int]) -> dict[int, torch.Tensor]:
+        size, where = self._block_size, self._tensor(slots)[:, None]
+        return {
+            kv_heads: (pages_of(where // size, kv_heads).view(-1, kv_heads) * size + where % size).flatten()
+            for kv_heads in self._kv_heads
+        }
 
     def _slots(self, block_table: list[int], start: int, count: int) -> list[int]:
         size = self._block_size
