@@ -11,14 +11,12 @@ from ekiden_worker.runtime import ModelError
 
 def main() -> int:
     """Fetch and convert; returns the exit status."""
-    from pathlib import Path
-
     try:
         settings = load_settings()
         if settings.engine != DEFAULT_ENGINE:
             return 0  # another engine knows where its models come from
         path = model_path(settings)
-        if isinstance(path, Path) and path.is_file():
+        if path.is_file():
             converted(path, settings.cache_dir)
     except (ModelError, SettingsError) as error:
         print(error, file=sys.stderr)  # noqa: T201

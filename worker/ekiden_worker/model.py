@@ -64,7 +64,7 @@ def _one_thread() -> Iterator[None]:
 def load_model(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """The model in evaluation mode on its device, and its fast tokenizer. Raises ModelError."""
     path = model_path(settings)
-    if isinstance(path, Path) and path.is_file():
+    if path.is_file():
         path = converted(path, settings.cache_dir)
     device = torch.device(settings.device)
     if device.type == "cuda" and not torch.cuda.is_available():

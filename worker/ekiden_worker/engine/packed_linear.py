@@ -44,8 +44,10 @@ class PackedProduct:
 class PackedLinear(nn.Module):
     """Stands in for a `torch.nn.Linear`; has no weight of its own."""
 
-    def __init__(self, product: PackedProduct, number: int) -> None:
+    def __init__(self, product: PackedProduct, number: int, linear: nn.Linear) -> None:
         super().__init__()
+        # Models ask layers for the weight's type and shape; computing with it fails.
+        self.weight = linear.weight.detach().to("meta")
         self._product = product
         self._number = number
 
@@ -64,9 +66,10 @@ def pack_linears(model: PreTrainedModel) -> None:
         return
     for parent in list(model.modules()):
         for names in _groups(parent):
-            product = PackedProduct([getattr(parent, name) for name in names])
-            for number, name in enumerate(names):
-                setattr(parent, name, PackedLinear(product, number))
+            linears = [getattr(parent, name) for name in names]
+            product = PackedProduct(linears)
+            for number, (name, linear) in enumerate(zip(names, linears, strict=True)):
+                setattr(parent, name, PackedLinear(product, number, linear))
 
 
 def _groups(parent: nn.Module) -> Iterator[tuple[str, ...]]:
