@@ -4,20 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-import pytest
 
 from ekiden.protocol import Message
-from ekiden.settings import Settings
 from tests.support.fake_engine import expected_ids, text_of
 from tests.support.processes import Api, Processes
 from tests.support.terminal import CTRL_C, CTRL_D, terminal
 from tests.support.valkey import free_port
-
-StartFleet = Callable[[Settings], Processes]
 
 PROGRAM = "import typer; from ekiden.chat_command import register; app = typer.Typer(); register(app); app()"
 COMMAND = (sys.executable, "-c", PROGRAM)
@@ -68,17 +64,6 @@ def running(api: Api, *arguments: str) -> Iterator[Running]:
 def states(api: Api) -> list[str]:
     """The states of all jobs, newest first."""
     return [job["state"] for job in httpx.get(f"{api.http}/admin/api/jobs").json()["jobs"]]
-
-
-@pytest.fixture
-def fleet(settings: Settings, fleet_of: StartFleet) -> Processes:
-    return fleet_of(settings)
-
-
-@pytest.fixture
-def api(fleet: Processes) -> Api:
-    fleet.worker(EKIDEN_TEST_STEP_S="0.005")
-    return fleet.api()
 
 
 def test_a_message_is_answered_on_stdout_and_nothing_else_is(api: Api) -> None:

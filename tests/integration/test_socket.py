@@ -11,29 +11,11 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from ekiden.protocol import Message
-from ekiden.settings import Settings
-from tests.support.fake_engine import expected_ids, text_of
+from tests.support.fake_engine import expected
 from tests.support.processes import Api, Processes
 from tests.support.socket import Socket, connected
 
-StartFleet = Callable[[Settings], Processes]
 Body = Callable[[Socket], Coroutine[Any, Any, None]]
-
-
-def expected(count: int, text: str = "Hello", seed: int = 1) -> str:
-    return text_of(expected_ids([Message("user", text)], seed, count))
-
-
-@pytest.fixture
-def fleet(settings: Settings, fleet_of: StartFleet) -> Processes:
-    return fleet_of(settings)
-
-
-@pytest.fixture
-def api(fleet: Processes) -> Api:
-    fleet.worker(EKIDEN_TEST_STEP_S="0.005")
-    return fleet.api()
 
 
 @asynccontextmanager

@@ -1,6 +1,5 @@
-"""The Lua scripts through their typed commands, against a real Valkey."""
+"""The Lua scripts through their typed commands, against a real Valkey: a job from submit to expiry."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -8,102 +7,9 @@ import pytest
 from ekiden import wire
 from ekiden.jobs import State
 from ekiden.settings import Settings
-from ekiden.store import BlockingStore
-from ekiden.store.types import (
-    ANONYMOUS,
-    Append,
-    AppendOutcome,
-    Claimed,
-    Ending,
-    NewJob,
-    Snapshot,
-    SubmitOutcome,
-    WorkerInfo,
-)
+from ekiden.store.types import ANONYMOUS, AppendOutcome, Ending, SubmitOutcome
+from tests.support.store_fleet import MODEL, Fleet
 from tests.support.waiting import until
-
-MODEL = "m"
-
-
-class Fleet:
-    """Plays API replicas and workers on one store, without their processes."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.store = BlockingStore(settings)
-        self.commands = self.store.commands
-        self._pubsubs: list[object] = []
-
-    def submit(
-        self, job: str, user: str = ANONYMOUS, priority: int = 0, replica: str = "r1", **fields: str
-    ) -> SubmitOutcome:
-        new = NewJob(
-            job=job,
-            user=user,
-            client_id=fields.get("client_id", job),
-            digest=fields.get("digest", "d"),
-            model=MODEL,
-            priority=priority,
-            on_disconnect="cancel" if fields.get("on_disconnect") == "cancel" else "keep",
-            request=b"request",
-        )
-        return self.store.run(self.commands.submit(new, replica)).outcome
-
-    def worker(self, name: str, slot: str = "") -> str:
-        info = WorkerInfo("host", 1, MODEL, 2048, 8, "cpu", "0", slot)
-        self.store.run(self.commands.register(name, info))
-        return name
-
-    def claim(self, worker: str, free: int = 1) -> list[Claimed]:
-        claims = self.store.run(self.commands.claim(worker, MODEL, free))
-        assert claims is not None, "the worker is fenced"
-        return claims
-
-    def append(
-        self, worker: str, claim: Claimed, start: int, *texts: str, end: Ending | None = None
-    ) -> tuple[AppendOutcome, int]:
-        records = [wire.encode_record(start + i, text) for i, text in enumerate(texts)]
-        row = Append(claim.job, claim.fence, claim.attempt, start, records, ending=end)
-        [result] = self.store.run(self.commands.append(worker, [row]))
-        return result.outcome, result.cursor
-
-    def view(self, job: str, cursor: int = 0, user: str = ANONYMOUS, replica: str = "r1") -> Snapshot:
-        snapshot = self.store.run(self.commands.attach(replica, user, job, cursor))
-        assert snapshot is not None, "no such job"
-        return snapshot
-
-    def beat(self, worker: str) -> int:
-        """Beat once and return how many jobs were taken from dead workers."""
-        reply = self.store.run(self.commands.beat(worker, 0, 0, "ready"))
-        assert not reply.fenced
-        return reply.reaped
-
-    def listen(self, replica: str) -> Callable[[], list[wire.AnyFrame]]:
-        """Subscribe as `replica`; the returned function gives all frames received so far."""
-        pubsub = self.store.redis.pubsub(ignore_subscribe_messages=True)
-        pubsub.subscribe(self.store.keys.out(replica))
-        until(lambda: self.store.redis.pubsub_numsub(self.store.keys.out(replica))[0][1] == 1, what="the subscription")
-        frames: list[wire.AnyFrame] = []
-
-        def received() -> list[wire.AnyFrame]:
-            while message := pubsub.get_message(timeout=0.05):
-                frames.extend(wire.decode_frames(message["data"]))
-            return frames
-
-        self._pubsubs.append(pubsub)
-        return received
-
-    def die(self, worker: str) -> None:
-        """Let a worker's lease be over, as if it had been silent."""
-        self.store.redis.zadd(self.store.keys.workers, {worker: 1})
-
-    def reap_now(self, worker: str) -> int:
-        """Reap at once, as if the fleet had never been silent."""
-        self.store.redis.hset(self.store.keys.prefix + "fleet", mapping={"no_reap_until": 0, "last_beat": 2**50})
-        return self.beat(worker)
-
-    def reap(self, worker: str) -> int:
-        """Beat until the outage guard is over and the dead are reaped."""
-        return until(lambda: self.beat(worker), what="a reaped job")
 
 
 @pytest.fixture
@@ -189,77 +95,6 @@ def test_ten_thousand_jobs_of_one_user_are_claimed_in_order(make_settings: Calla
     assert [claim.job for _ in range(100) for claim in fleet.claim(worker, 10)] == jobs
 
 
-def test_jobs_of_a_dead_worker_move_with_their_log_and_the_old_one_is_fenced(fleet: Fleet) -> None:
-    frames = fleet.listen("r1")
-    fleet.submit("j1")
-    [old] = fleet.claim(fleet.worker("w1"))
-    fleet.store.run(fleet.commands.start("w1", "j1", old.fence, b"ids", 7, 0))
-    fleet.append("w1", old, 0, "a", "b")
-    fleet.die("w1")
-    fleet.worker("w2")
-    assert fleet.reap("w2") == 1
-    assert fleet.append("w1", old, 2, "zombie") == (AppendOutcome.FENCED, 0)
-    [new] = fleet.claim("w2")
-    assert (new.attempt, new.prompt_ids, [r.text for r in new.records]) == (2, b"ids", ["a", "b"])
-    assert new.fence > old.fence
-    assert fleet.append("w1", old, 2, "zombie") == (AppendOutcome.FENCED, 0)
-    assert fleet.append("w2", new, 2, "c", end=Ending("stop")) == (AppendOutcome.OK, 3)
-    assert wire.MovedFrame("j1", 2) in until(lambda: len(f := frames()) == 5 and f)
-    assert [r.text for r in fleet.view("j1").records] == ["a", "b", "c"]
-    assert fleet.store.run(fleet.commands.beat("w1", 0, 0, "ready")).fenced
-    assert fleet.store.run(fleet.commands.claim("w1", MODEL, 1)) is None
-
-
-def test_after_a_silence_of_all_nobody_is_reaped_for_one_lease(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(lease_s=1.0, beat_interval_s=0.05, early_reap_s=0))
-    fleet.submit("j1")
-    fleet.claim(fleet.worker("w1"))
-    fleet.worker("w2")
-    assert fleet.beat("w2") == 0  # the first beat ever follows a silence
-    fleet.die("w1")
-    started = time.monotonic()
-    assert fleet.reap("w2") == 1
-    assert time.monotonic() - started > 0.8
-
-
-def test_a_silent_worker_without_its_socket_is_reaped_before_its_lease(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(lease_s=30, beat_interval_s=20, early_reap_s=0.1))
-    fleet.submit("j1")
-    fleet.claim(fleet.worker("w1"))
-    fleet.submit("j2")
-    fleet.claim(fleet.worker("w2"))
-    alive = fleet.store.redis.pubsub()
-    alive.subscribe(fleet.store.keys.live("w2"))
-    fleet.worker("w3")
-    fleet.store.redis.hset(fleet.store.keys.prefix + "fleet", "last_beat", int(time.time() * 1000))
-    assert fleet.reap("w3") == 1
-    assert (fleet.view("j1").state, fleet.view("j2").state) == (State.QUEUED, State.RUNNING)
-    alive.close()
-
-
-def test_a_new_worker_in_a_slot_proves_the_old_one_dead(fleet: Fleet) -> None:
-    fleet.submit("j1")
-    fleet.claim(fleet.worker("w1", slot="s"))
-    fleet.worker("w2", slot="s")
-    assert [claim.attempt for claim in fleet.claim("w2")] == [2]
-
-
-def test_a_lost_append_reply_is_told_where_the_log_is(fleet: Fleet) -> None:
-    fleet.submit("j1")
-    [claim] = fleet.claim(fleet.worker("w1"))
-    assert fleet.append("w1", claim, 0, "a", "b") == (AppendOutcome.OK, 2)
-    assert fleet.append("w1", claim, 0, "a", "b", "c") == (AppendOutcome.RESEND, 2)
-    assert fleet.append("w1", claim, 2, "c") == (AppendOutcome.OK, 3)
-
-
-def test_a_lost_claim_reply_is_repeated_with_the_same_attempt(fleet: Fleet) -> None:
-    fleet.submit("j1")
-    fleet.submit("j2")
-    first, second = fleet.claim(fleet.worker("w1"), 2)
-    again = fleet.store.run(fleet.commands.reconcile("w1", [first.job]))
-    assert again == [second]
-
-
 def test_cancel_ends_a_queued_job_at_once_and_a_running_one_with_its_next_append(fleet: Fleet) -> None:
     frames = fleet.listen("r1")
     fleet.submit("j1")
@@ -285,69 +120,6 @@ def test_an_append_that_carries_the_end_wins_over_a_cancel(fleet: Fleet) -> None
     fleet.store.run(fleet.commands.cancel(ANONYMOUS, "j1"))
     assert fleet.append("w1", claim, 0, "a", end=Ending("stop")) == (AppendOutcome.OK, 1)
     assert fleet.view("j1").state is State.DONE
-
-
-def test_a_job_that_kills_its_workers_runs_alone_and_then_is_poison(fleet: Fleet) -> None:
-    fleet.submit("bad")
-    for attempt in (1, 2):
-        [claim] = fleet.claim(fleet.worker(f"w{attempt}"))
-        assert claim.attempt == attempt
-        fleet.die(f"w{attempt}")
-        fleet.worker(f"reaper{attempt}")
-        assert fleet.reap(f"reaper{attempt}") == 1
-    fleet.submit("good")
-    worker = fleet.worker("w3")
-    fleet.die("reaper1"), fleet.die("reaper2")
-    assert [c.job for c in fleet.claim(worker, 8)] == ["bad"]
-    assert fleet.claim(worker, 8) == []
-    assert [c.job for c in fleet.claim(fleet.worker("w4"), 8)] == ["good"]
-    fleet.die("w3")
-    until(lambda: fleet.beat("w4") or fleet.view("bad").state is State.ERROR)
-    ended = fleet.view("bad").ended
-    assert ended is not None
-    assert ended.code == "poison"
-
-
-def test_a_suspect_waits_until_its_worker_is_empty(fleet: Fleet) -> None:
-    fleet.submit("bad")
-    fleet.submit("busy")
-    worker = fleet.worker("w1")
-    [bad, busy] = fleet.claim(worker, 2)
-    fleet.store.redis.hset(fleet.store.keys.job("bad"), "deaths", 1)
-    fleet.store.redis.sadd(fleet.store.keys.worker_jobs("dead"), "bad")
-    fleet.store.redis.srem(fleet.store.keys.worker_jobs(worker), "bad")
-    fleet.store.redis.hset(fleet.store.keys.job("bad"), "owner", "dead")
-    fleet.die("dead")
-    fleet.reap(worker)
-    fleet.submit("next")
-    assert fleet.claim(worker, 8) == []
-    fleet.append(worker, busy, 0, "x", end=Ending("stop"))
-    [claim] = fleet.claim(worker, 8)
-    assert (claim.job, claim.attempt) == ("bad", 2)
-    assert fleet.append(worker, claim, 0, "fine", end=Ending("stop"))[0] is AppendOutcome.OK
-    assert [c.job for c in fleet.claim(worker, 8)] == ["next"]
-    assert bad.job == "bad"
-
-
-def test_progress_clears_the_suspicion(fleet: Fleet) -> None:
-    fleet.submit("j1")
-    for attempt in range(1, 6):
-        [claim] = fleet.claim(fleet.worker(f"w{attempt}"))
-        assert fleet.append(f"w{attempt}", claim, attempt - 1, "t") == (AppendOutcome.OK, attempt)
-        fleet.die(f"w{attempt}")
-        fleet.worker("reaper")
-        fleet.reap("reaper")
-    assert fleet.view("j1").state is State.QUEUED
-
-
-def test_handoff_moves_jobs_without_a_death(fleet: Fleet) -> None:
-    fleet.submit("j1")
-    [old] = fleet.claim(fleet.worker("w1"))
-    assert fleet.store.run(fleet.commands.handoff("w1", [], leave=True)) == 1
-    assert fleet.append("w1", old, 0, "late")[0] is AppendOutcome.FENCED
-    assert fleet.store.redis.hget(fleet.store.keys.job("j1"), "deaths") == b"0"
-    assert [c.attempt for c in fleet.claim(fleet.worker("w2"))] == [2]
-    assert fleet.store.redis.zscore(fleet.store.keys.workers, "w1") is None
 
 
 def test_two_replicas_both_get_every_frame_and_one_that_is_gone_is_dropped(fleet: Fleet) -> None:

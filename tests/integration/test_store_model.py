@@ -15,7 +15,7 @@ from ekiden.jobs import ENDED, NEXT, State
 from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS, AppendOutcome, Claimed, Ending
 from ekiden.wire import EndedFrame
-from tests.integration.test_store import MODEL, Fleet
+from tests.support.store_fleet import MODEL, Fleet
 
 STEPS = int(os.environ.get("EKIDEN_TEST_STORE_STEPS", "6000"))
 

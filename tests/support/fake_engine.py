@@ -65,6 +65,11 @@ def text_of(ids: Sequence[int]) -> str:
     return "".join(f"w{token} " for token in ids)
 
 
+def expected(count: int, text: str = "Hello", seed: int = 1) -> str:
+    """The answer to one user message."""
+    return text_of(expected_ids([Message("user", text)], seed, count))
+
+
 @dataclass(slots=True)
 class _Running:
     request: EngineRequest

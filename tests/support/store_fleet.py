@@ -1,0 +1,102 @@
+"""Plays API replicas and workers on one store through the typed commands, without their processes."""
+
+from collections.abc import Callable
+
+from ekiden import wire
+from ekiden.settings import Settings
+from ekiden.store import BlockingStore
+from ekiden.store.types import (
+    ANONYMOUS,
+    Append,
+    AppendOutcome,
+    Claimed,
+    Ending,
+    NewJob,
+    Snapshot,
+    SubmitOutcome,
+    WorkerInfo,
+)
+from tests.support.waiting import until
+
+MODEL = "m"
+
+
+class Fleet:
+    """One store and its players."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.store = BlockingStore(settings)
+        self.commands = self.store.commands
+        self._pubsubs: list[object] = []
+
+    def submit(
+        self, job: str, user: str = ANONYMOUS, priority: int = 0, replica: str = "r1", **fields: str
+    ) -> SubmitOutcome:
+        new = NewJob(
+            job=job,
+            user=user,
+            client_id=fields.get("client_id", job),
+            digest=fields.get("digest", "d"),
+            model=MODEL,
+            priority=priority,
+            on_disconnect="cancel" if fields.get("on_disconnect") == "cancel" else "keep",
+            request=b"request",
+        )
+        return self.store.run(self.commands.submit(new, replica)).outcome
+
+    def worker(self, name: str, slot: str = "") -> str:
+        info = WorkerInfo("host", 1, MODEL, 2048, 8, "cpu", "0", slot)
+        self.store.run(self.commands.register(name, info))
+        return name
+
+    def claim(self, worker: str, free: int = 1) -> list[Claimed]:
+        claims = self.store.run(self.commands.claim(worker, MODEL, free))
+        assert claims is not None, "the worker is fenced"
+        return claims
+
+    def append(
+        self, worker: str, claim: Claimed, start: int, *texts: str, end: Ending | None = None
+    ) -> tuple[AppendOutcome, int]:
+        records = [wire.encode_record(start + i, text) for i, text in enumerate(texts)]
+        row = Append(claim.job, claim.fence, claim.attempt, start, records, ending=end)
+        [result] = self.store.run(self.commands.append(worker, [row]))
+        return result.outcome, result.cursor
+
+    def view(self, job: str, cursor: int = 0, user: str = ANONYMOUS, replica: str = "r1") -> Snapshot:
+        snapshot = self.store.run(self.commands.attach(replica, user, job, cursor))
+        assert snapshot is not None, "no such job"
+        return snapshot
+
+    def beat(self, worker: str) -> int:
+        """Beat once and return how many jobs were taken from dead workers."""
+        reply = self.store.run(self.commands.beat(worker, 0, 0, "ready"))
+        assert not reply.fenced
+        return reply.reaped
+
+    def listen(self, replica: str) -> Callable[[], list[wire.AnyFrame]]:
+        """Subscribe as `replica`; the returned function gives all frames received so far."""
+        pubsub = self.store.redis.pubsub(ignore_subscribe_messages=True)
+        pubsub.subscribe(self.store.keys.out(replica))
+        until(lambda: self.store.redis.pubsub_numsub(self.store.keys.out(replica))[0][1] == 1, what="the subscription")
+        frames: list[wire.AnyFrame] = []
+
+        def received() -> list[wire.AnyFrame]:
+            while message := pubsub.get_message(timeout=0.05):
+                frames.extend(wire.decode_frames(message["data"]))
+            return frames
+
+        self._pubsubs.append(pubsub)
+        return received
+
+    def die(self, worker: str) -> None:
+        """Let a worker's lease be over, as if it had been silent."""
+        self.store.redis.zadd(self.store.keys.workers, {worker: 1})
+
+    def reap_now(self, worker: str) -> int:
+        """Reap at once, as if the fleet had never been silent."""
+        self.store.redis.hset(self.store.keys.prefix + "fleet", mapping={"no_reap_until": 0, "last_beat": 2**50})
+        return self.beat(worker)
+
+    def reap(self, worker: str) -> int:
+        """Beat until the outage guard is over and the dead are reaped."""
+        return until(lambda: self.beat(worker), what="a reaped job")
