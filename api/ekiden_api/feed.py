@@ -17,7 +17,19 @@ class Feed:
     `gap` is set when something is missing: the store must be asked for a snapshot from `cursor` on.
     """
 
-    __slots__ = ("_position", "_queued_at", "_started", "attempt", "client_id", "cursor", "ended", "gap", "job")
+    __slots__ = (
+        "_end_heard",
+        "_heard",
+        "_position",
+        "_queued_at",
+        "_started",
+        "attempt",
+        "client_id",
+        "cursor",
+        "ended",
+        "gap",
+        "job",
+    )
 
     def __init__(self, job: str, client_id: str | None, cursor: int = 0) -> None:
         self.job = job
@@ -27,6 +39,8 @@ class Feed:
         self.ended = False
         self.gap = False
         self._started = False
+        self._heard = 0  # the highest cursor that any frame spoke of
+        self._end_heard = False
         self._position: int | None = None
         self._queued_at = 0.0
 
@@ -44,6 +58,9 @@ class Feed:
         """Frames for the client that follow from a live frame."""
         if self.ended:
             return []
+        if isinstance(frame, DeltaFrame):
+            self._heard = max(self._heard, frame.start + len(frame.records))
+        self._end_heard |= isinstance(frame, EndedFrame)
         if isinstance(frame, DeltaFrame | EndedFrame) and frame.attempt and not self._started:
             # Its start was lost, or it ended before it started: the store knows.
             self.gap = True
@@ -61,13 +78,14 @@ class Feed:
         """Frames for the client that follow from the store's present state."""
         if self.ended:
             return []
-        self.gap = False
         frames = self._on_attempt(snapshot.attempt, snapshot.dropped_turns, started=snapshot.started)
         frames += self._on_records(snapshot.cursor - len(snapshot.records), snapshot.records)
         if snapshot.ended:
             frames += self._on_ended(snapshot.ended)
         elif snapshot.state is State.QUEUED:
             frames += self._on_position(snapshot.position)
+        # A snapshot may be older than a frame that was heard while it was on its way.
+        self.gap = self.cursor < self._heard or (self._end_heard and not self.ended)
         return frames
 
     def fail(self, error: EkidenError) -> list[ServerFrame]:

@@ -70,7 +70,9 @@ async def get_job(request: Request, job: str) -> dict[str, Any]:
     record = await _record(service, job)
     if record is None or record.get("user", "") != user:
         raise JobNotFound("There is no such job.")
-    log = await service.store.redis.lrange(service.store.keys.log(job), 0, -1)
+    # Up to what the record says: the log may have grown since.
+    count = int(record["n"])
+    log = await service.store.redis.lrange(service.store.keys.log(job), 0, count - 1) if count else []
     ended = "ended" in record
     error = {"code": record["code"], "message": record["message"]} if "code" in record else None
     return {
@@ -79,17 +81,17 @@ async def get_job(request: Request, job: str) -> dict[str, Any]:
         "state": record["state"],
         "model": record["model"],
         "attempt": int(record["attempt"]),
-        "cursor": int(record["n"]),
+        "cursor": count,
         "finish_reason": record.get("reason"),
         "error": error,
         "usage": {
             "prompt_tokens": int(record.get("prompt_tokens", 0)),
-            "completion_tokens": int(record["n"]),
+            "completion_tokens": count,
             "cached_tokens": int(record.get("cached", 0)),
         },
         "created_ms": int(record["created"]),
         "ended_ms": int(record["ended"]) if ended else None,
-        "text": "".join(decode_record(entry).text for entry in log) if log or record["n"] == "0" else None,
+        "text": "".join(decode_record(entry).text for entry in log) if log or not count else None,
     }
 
 

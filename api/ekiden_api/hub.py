@@ -22,14 +22,14 @@ SILENT_QUEUED_S = 5.0
 class Subscription:
     """One connection's interest in one job. It begins by buffering: the snapshot is applied before live frames."""
 
-    __slots__ = ("_buffer", "_outbox", "feed", "heard", "started", "syncing")
+    __slots__ = ("_buffer", "_outbox", "feed", "heard", "running", "syncing")
 
     def __init__(self, feed: Feed, outbox: Outbox) -> None:
         self.feed = feed
         self._outbox = outbox
         self._buffer: list[AnyFrame] = []
         self.syncing = True
-        self.started = False
+        self.running = False
         self.heard = time.monotonic()
 
     @property
@@ -40,13 +40,13 @@ class Subscription:
     @property
     def silent(self) -> bool:
         """Nothing was heard for so long that something may have been lost."""
-        limit = SILENT_S if self.started else SILENT_QUEUED_S
+        limit = SILENT_S if self.running else SILENT_QUEUED_S
         return time.monotonic() - self.heard > limit
 
     def on_frame(self, frame: AnyFrame) -> None:
         """A live frame of this job."""
         self.heard = time.monotonic()
-        self.started = True
+        self.running = True
         if self.syncing:
             if len(self._buffer) < MAX_BUFFERED:
                 self._buffer.append(frame)
@@ -60,7 +60,7 @@ class Subscription:
         self.heard = time.monotonic()
         self.syncing = False
         if snapshot:
-            self.started = snapshot.attempt > 0
+            self.running = snapshot.attempt > 0
             for out in self.feed.on_snapshot(snapshot):
                 self._outbox.put(out)
         buffered, self._buffer = self._buffer, []
@@ -112,12 +112,21 @@ class Hub:
                 self._left[job] = None
                 self.changed.set()
 
+    def forget(self, subscription: Subscription) -> None:
+        """Stop watching a job that the store never had: there is nobody to tell."""
+        self._watched.pop(subscription.feed.job, None)
+
+    def doubt(self, subscription: Subscription) -> None:
+        """One job may have changed unheard."""
+        subscription.feed.gap = True
+        self.changed.set()
+
     def dispatch(self, payload: bytes) -> None:
         """Frames from the store, as published to this replica."""
         for frame in decode_frames(payload):
             for subscription in tuple(self._watched.get(frame.job, ())):
                 subscription.on_frame(frame)
-                if subscription.feed.gap:
+                if subscription.feed.gap and not subscription.lagging:
                     self.changed.set()
             if isinstance(frame, EndedFrame):
                 self._forget_ended(frame.job)

@@ -1,14 +1,15 @@
 """This process's two lines to the store: the one that listens for frames, and the one that asks and tells."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import redis
 import structlog
 
-from ekiden.store import MAX_POLLED_JOBS, Store
+from ekiden.store import MAX_POLLED_JOBS, Store, store_down
 from ekiden_api.hub import Hub
 
 log = structlog.get_logger()
@@ -39,16 +40,21 @@ class Link:
                     self._on_message(message)
             except (redis.RedisError, OSError) as error:
                 if self.listening:
-                    log.warning("store_away", error=type(error).__name__)
-                self.listening = False
+                    log.warning("store_away", error=str(error) or type(error).__name__)
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
             finally:
+                self.listening = False
                 await _close(pubsub)
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if message["type"] == "message":
-            self._hub.dispatch(message["data"])
+            try:
+                self._hub.dispatch(message["data"])
+            except msgspec.DecodeError as error:
+                # Of a worker of another version, perhaps: what it said can be read in the store.
+                log.warning("frame_not_understood", error=str(error))
+                self._hub.distrust()
         elif message["type"] == "subscribe":
             # redis-py subscribes again by itself after a drop; this message is the only sign that frames were missed.
             self.listening = True
@@ -62,7 +68,9 @@ class Link:
             self._hub.changed.clear()
             try:
                 await self._round()
-            except (redis.RedisError, OSError):
+            except (redis.RedisError, OSError) as error:
+                if not store_down(error):
+                    raise
                 await asyncio.sleep(FIRST_RETRY_S)
                 self._hub.changed.set()
 
@@ -87,6 +95,16 @@ class Link:
                 self._hub.detached(job, done=done)
 
 
+async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Begin again after a fault, visibly: without these two lines every stream of this process would stand still."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("link_failed")
+            await asyncio.sleep(LAST_RETRY_S)
+
+
 async def _close(pubsub: Any) -> None:
     try:
         await pubsub.aclose()
@@ -98,7 +116,7 @@ async def _close(pubsub: Any) -> None:
 async def linked(store: Store, hub: Hub) -> AsyncIterator[Link]:
     """Both lines for the length of an `async with` block."""
     link = Link(store, hub)
-    tasks = [asyncio.create_task(link.listen(), name="listen"), asyncio.create_task(link.ask(), name="ask")]
+    tasks = [asyncio.create_task(_for_ever(work)) for work in (link.listen, link.ask)]
     try:
         yield link
     finally:

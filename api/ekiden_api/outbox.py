@@ -50,7 +50,7 @@ class Outbox:
     def put(self, frame: ServerFrame) -> None:
         """Add a frame; a delta joins the job's unsent one when nothing of that job came between."""
         if isinstance(frame, Delta):
-            self._bytes += len(frame.text)
+            self._bytes += len(frame.text.encode())
             if open_delta := self._open.get(frame.job):
                 open_delta.texts.append(frame.text)
                 open_delta.cursor = frame.cursor
@@ -83,7 +83,7 @@ class Outbox:
             if self._open.get(frame.job) is frame:
                 del self._open[frame.job]
             text = "".join(frame.texts)
-            self._bytes -= len(text)
+            self._bytes -= len(text.encode())
             frame = Delta(job=frame.job, cursor=frame.cursor, text=text)
         if self._was_full and self._bytes <= self._max_bytes // 2:
             self._was_full = False

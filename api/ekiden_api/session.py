@@ -34,7 +34,7 @@ from ekiden.protocol import (
     Pong,
 )
 from ekiden.store.types import NewJob, Snapshot, SubmitOutcome
-from ekiden.validation import frame_id, parse_frame, resolve
+from ekiden.validation import MAX_CURSOR, frame_id, parse_frame, resolve
 from ekiden_api.feed import Feed, ended_frame, error_frame
 from ekiden_api.hub import Subscription
 from ekiden_api.outbox import Outbox
@@ -130,12 +130,13 @@ class Session:
         await service.hub.add(subscription)
         try:
             submitted = await service.store.run(service.store.commands.submit(new, service.hub.replica))
-            _raise_refusal(submitted.outcome)
-        except BaseException:
-            service.hub.remove(subscription)
+        except (redis.RedisError, OSError):
+            # It may be stored: it stays watched, so that asking again with the same id finds it alive.
+            self._keep(subscription)
             raise
-        if submitted.outcome is SubmitOutcome.KNOWN:
-            service.hub.remove(subscription)
+        if submitted.outcome is not SubmitOutcome.NEW:
+            service.hub.forget(subscription)
+            _raise_refusal(submitted.outcome)
             await self._replay(submitted.job, client_id)
             return
         subscription.feed.told_position(submitted.position)
@@ -183,7 +184,7 @@ class Session:
         service = self._service
         current = self._subscriptions.get(cancel.job)
         if current is None or current.feed.ended:
-            subscription, snapshot = await self._watch(Feed(cancel.job, cancel.id), lost=JobNotFound)
+            subscription, snapshot = await self._watch(Feed(cancel.job, cancel.id, MAX_CURSOR), lost=JobNotFound)
             if snapshot.ended:
                 service.hub.remove(subscription)
                 self._outbox.put(ended_frame(snapshot.ended, snapshot.client_id))
@@ -193,9 +194,10 @@ class Session:
             subscription.feed.told(snapshot.attempt, started=True)
             self._keep(subscription)
             subscription.begin()
+            current = subscription
         found = await service.store.run(service.store.commands.cancel(self._user, cancel.job))
         if found is None or found in ENDED:
-            service.hub.distrust()
+            service.hub.doubt(current)
 
     async def _watch(self, feed: Feed, lost: type[EkidenError] = JobLost) -> tuple[Subscription, Snapshot]:
         """Follow a job from `feed.cursor` on. Raises `lost` when this user has no such job."""

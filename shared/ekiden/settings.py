@@ -3,9 +3,9 @@
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "EKIDEN_"
@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     def _expand(cls, value: Path) -> Path:
         return value.expanduser()
 
+    @model_validator(mode="after")
+    def _check_lease(self) -> Self:
+        if self.lease_s < 2 * self.beat_interval_s:
+            raise ValueError("EKIDEN_LEASE_S must be at least twice EKIDEN_BEAT_INTERVAL_S")
+        return self
+
     @property
     def model_name(self) -> str:
         """The name clients see: a hub id as it is, the last part of a path."""
@@ -177,5 +183,6 @@ def _load(kind: type[Loaded], overrides: dict[str, object]) -> Loaded:
         return kind(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "settings"
-        raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg'].removeprefix('Value error, ')}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        about = f"{PREFIX}{str(first['loc'][0]).upper()}: " if first["loc"] else ""
+        raise SettingsError(f"{about}{reason}") from None

@@ -162,10 +162,9 @@ def _refuse_syntax(text: str) -> NoReturn:
 def _refuse_numbers(text: str) -> None:
     """Raise OutOfRange when the frame would be JSON if NaN and Infinity were numbers of it."""
     try:
-        frame = json.loads(text)
+        path = _not_finite(json.loads(text), "")
     except (ValueError, RecursionError):
         return
-    path = _not_finite(frame, "")
     if path is not None:
         raise OutOfRange(f"{path} must be a finite number.")
 

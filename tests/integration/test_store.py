@@ -195,6 +195,10 @@ def test_the_jobs_of_a_dead_replica_begin_their_grace(fleet: Fleet) -> None:
     fleet.submit("j2", replica="r1", on_disconnect="cancel")
     fleet.store.redis.zadd(fleet.store.keys.replicas, {"r1": 1})
     fleet.store.run(fleet.commands.poll("r2", []))
+    assert fleet.view("j2").state is State.QUEUED, "nobody was heard before: the store may have been away"
+    fleet.store.redis.zadd(fleet.store.keys.replicas, {"r1": 1})
+    fleet.store.redis.hset(fleet.store.keys.prefix + "fleet", "no_leave_until", 0)
+    fleet.store.run(fleet.commands.poll("r2", []))
     assert fleet.store.redis.hexists(fleet.store.keys.job("j1"), "abandon_at")
     assert fleet.view("j2").state is State.CANCELLED
     assert not fleet.store.run(fleet.commands.poll("r1", [])).known

@@ -116,3 +116,13 @@ def test_an_end_without_a_start_is_asked_about() -> None:
     assert feed.gap
     frames = feed.on_snapshot(snapshot([], [StartedFrame(JOB, 1, 0), end], 2, 0))
     assert [type(frame) for frame in frames] == [Started, Done]
+
+
+def test_a_snapshot_older_than_a_heard_frame_leaves_the_gap() -> None:
+    feed = Feed(JOB, "mine")
+    feed.told(1, started=True)
+    assert feed.on_frame(DeltaFrame(JOB, 1, 1, [Record(1, "b")])) == []
+    feed.on_snapshot(snapshot(["a", "b"], [StartedFrame(JOB, 1, 0)], 1, 0))
+    assert feed.gap
+    feed.on_snapshot(snapshot(["a", "b"], history(["a", "b"], [], set()), 2, 0))
+    assert not feed.gap

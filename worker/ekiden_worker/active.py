@@ -1,5 +1,6 @@
 """One job this worker owns: what was generated, what the store has of it, and how it ends."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 from ekiden.protocol import JobRequest
@@ -10,6 +11,8 @@ from ekiden_worker.text import AnswerText
 
 # An append call carries at most this many records: Lua unpacks them onto its stack.
 MAX_RECORDS = 500
+
+_admissions = itertools.count(1)
 
 ENDING_OF = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cancelled"}
 
@@ -40,8 +43,8 @@ class ActiveJob:
         self.text = text
         self.end_ids = end_ids
         self.max_tokens = max_tokens
-        # A job can come back to the same process with another fence before the engine forgot it.
-        self.request_id = f"{claim.job}:{claim.fence}"
+        # A job can come back before the engine forgot it; after a loss in the store even with the same fence.
+        self.request_id = f"{claim.job}:{next(_admissions)}"
         self.base = self.acknowledged = len(claim.records)
         self.records: list[bytes] = []
         self.ending: Ending | None = None

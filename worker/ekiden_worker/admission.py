@@ -1,11 +1,13 @@
 """From a claimed job to an engine request: prompt ids, the answer's length, and the text state of earlier attempts."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
 import structlog
 
-from ekiden.errors import PromptTooLong
+from ekiden.errors import EkidenError, PromptTooLong
 from ekiden.protocol import JobRequest
 from ekiden.store.types import Claimed
 from ekiden_worker.active import ActiveJob
@@ -47,6 +49,47 @@ def admit(claim: Claimed, runtime: Runtime) -> Admitted:
             break
     active = ActiveJob(claim, text, runtime.end_ids, max_tokens)
     return Admitted(active, active.engine_request(prompt_ids, request), prompt)
+
+
+@dataclass(slots=True)
+class Admission:
+    """A claim whose prompt is being built. `release` frees the wake-up that brought it."""
+
+    claim: Claimed
+    release: Callable[[], None] | None
+    cancel_asked: bool = False
+
+
+class PromptBuilder:
+    """Builds prompts in a thread of its own: a long conversation must not stop the answers that are under way.
+
+    `on_built` is called in that thread with what `admit` returned or why it failed.
+    """
+
+    def __init__(self, runtime: Runtime, on_built: Callable[[Admission, Admitted | EkidenError], None]) -> None:
+        self._runtime = runtime
+        self._on_built = on_built
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+
+    def build(self, admission: Admission) -> None:
+        """Build a prompt, after those before it; returns at once."""
+        self._thread.submit(self._build, admission)
+
+    def stop(self) -> None:
+        """Build no more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _build(self, admission: Admission) -> None:
+        built: Admitted | EkidenError
+        try:
+            built = admit(admission.claim, self._runtime)
+        except EkidenError as error:
+            built = error
+        except Exception:
+            # A job that breaks its own prompt must not take the others with it.
+            log.exception("admission_failed", job=admission.claim.job)
+            built = EkidenError("The worker could not build the prompt.")
+        self._on_built(admission, built)
 
 
 def _answer_length(prompt_tokens: int, max_tokens: int | None, context_tokens: int) -> int:

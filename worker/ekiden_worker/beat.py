@@ -10,7 +10,7 @@ import redis
 import structlog
 
 from ekiden.settings import Settings
-from ekiden.store import BlockingStore
+from ekiden.store import BlockingStore, store_down
 from ekiden.store.types import WorkerInfo
 from ekiden_worker.engine.interface import Engine
 from ekiden_worker.io_loop import IoLoop
@@ -39,16 +39,11 @@ class Beat:
         self._incarnation: str | None = None
         self._mismatches = 0
         self._stop = threading.Event()
-        self._registered = threading.Event()
         self.draining = False
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
-
-    def wait_registered(self, timeout_s: float) -> bool:
-        """Wait until the store knows this worker."""
-        return self._registered.wait(timeout_s)
 
     def stop(self) -> None:
         """End the thread; the worker's jobs must have been handed over."""
@@ -56,6 +51,13 @@ class Beat:
         self._thread.join(5.0)
 
     def _run(self) -> None:
+        try:
+            self._beat_until_stopped()
+        except Exception:
+            log.exception("beat_failed")
+            self._on_engine_lost("the beat thread failed")
+
+    def _beat_until_stopped(self) -> None:
         away = False
         while not self._stop.is_set():
             if reason := self._engine_trouble():
@@ -67,8 +69,10 @@ class Beat:
                 self._beat()
                 self._listen(self._settings.beat_interval_s)
             except (redis.RedisError, OSError) as error:
+                if not store_down(error):
+                    raise
                 if not away:
-                    log.warning("store_away_for_beat", error=type(error).__name__)
+                    log.warning("store_away_for_beat", error=str(error) or type(error).__name__)
                 away = True
                 self._drop_subscription()
                 self._stop.wait(RETRY_S)
@@ -85,7 +89,6 @@ class Beat:
         self._store.run(self._store.commands.register(incarnation, self._info))
         self._incarnation = incarnation
         self._io.become(incarnation)
-        self._registered.set()
         log.info("registered", incarnation=incarnation, model=self._info.model)
 
     def _beat(self) -> None:
@@ -136,6 +139,8 @@ class Beat:
                 self._io.look_for_jobs()
 
     def _engine_trouble(self) -> str | None:
+        if not self._io.alive and not self._stop.is_set() and not self.draining:
+            return "the IO thread ended"
         if not self._engine.alive:
             return None if self._stop.is_set() or self.draining else "the engine thread ended"
         age = self._engine.stats().last_step_age_s

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable
 import redis
 import structlog
 
-from ekiden.errors import EkidenError
+from ekiden.errors import BY_CODE, EkidenError
 from ekiden.settings import Settings
-from ekiden.store import BlockingStore, Command
+from ekiden.store import BlockingStore, Command, store_down
 from ekiden.store.types import Appended, AppendOutcome, Claimed, Ending
 from ekiden_worker.active import MAX_RECORDS, ActiveJob
-from ekiden_worker.admission import Admitted, admit
+from ekiden_worker.admission import Admission, Admitted, PromptBuilder
 from ekiden_worker.engine.interface import EngineError, Output
 from ekiden_worker.runtime import Runtime
-from ekiden_worker.text import AnswerText
 
 log = structlog.get_logger()
 
@@ -34,6 +33,10 @@ class IoLoop:
         self._runtime = runtime
         self._on_slots = on_slots
         self._store = BlockingStore(settings)
+        self._prompts = PromptBuilder(
+            runtime, lambda admission, built: self._call(lambda: self._built(admission, built))
+        )
+        self._admissions: dict[str, Admission] = {}
         self._jobs: dict[str, ActiveJob] = {}
         self._by_request: dict[str, ActiveJob] = {}
         self._starts: dict[str, Command[bool]] = {}
@@ -44,6 +47,7 @@ class IoLoop:
         self._cancels: deque[str] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._claim_wanted = False
+        self._reconcile_wanted = False
         self._draining = False
         self._left = threading.Event()
         self._last_flush = 0.0
@@ -83,32 +87,43 @@ class IoLoop:
         def change() -> None:
             for active in list(self._jobs.values()):
                 self._drop(active)
+            for admission in self._admissions.values():
+                _release(admission.release)
+            self._admissions.clear()
             self._incarnation = incarnation
             self._claim_wanted = True
             done.set()
 
         self._call(change)
-        done.wait()
+        while not done.wait(IDLE_WAIT_S):
+            if not self.alive:
+                raise RuntimeError("the IO thread ended")
 
     def reconcile(self) -> None:
         """The store says this worker owns another number of jobs: a claim's reply was lost."""
-        self._call(self._reconcile)
+        self._reconcile_wanted = True
+        self._wake.set()
+
+    @property
+    def alive(self) -> bool:
+        """False before `start`, after `leave`, and when a fault ended the thread."""
+        return self._thread.is_alive()
 
     @property
     def owned(self) -> int:
         """Jobs this worker thinks it owns."""
-        return len(self._jobs)
+        return len(self._jobs) + len(self._admissions)
 
     @property
     def free_slots(self) -> int:
         """Jobs it would take now."""
-        return 0 if self._draining else max(0, self._runtime.engine.max_running - len(self._jobs))
+        return 0 if self._draining else max(0, self._runtime.engine.max_running - self.owned)
 
     def leave(self, drain_s: float) -> None:
         """Take no more jobs, give the running ones `drain_s` to end, hand the rest over. Returns when that is done."""
         self._draining = True
         deadline = time.monotonic() + drain_s
-        while self._jobs and time.monotonic() < deadline:
+        while self.owned and time.monotonic() < deadline:
             self._left.wait(0.01)
         self._call(self._hand_over)
         self._left.wait(5.0)
@@ -126,8 +141,10 @@ class IoLoop:
             try:
                 self._round()
             except (redis.RedisError, OSError) as error:
+                if not store_down(error):
+                    raise  # the beat sees that this thread is gone and ends the process
                 if not self._down:
-                    log.warning("store_away", error=type(error).__name__)
+                    log.warning("store_away", error=str(error) or type(error).__name__)
                 self._down = True
                 time.sleep(RETRY_S)
                 self._wake.set()
@@ -143,6 +160,7 @@ class IoLoop:
             self._calls.popleft()
         self._take_outputs()
         self._ask_engine_to_cancel()
+        self._reconcile()
         self._claim()
         if self._flush_due():
             self._flush()
@@ -161,9 +179,12 @@ class IoLoop:
 
     def _ask_engine_to_cancel(self) -> None:
         while self._cancels:
-            if active := self._jobs.get(self._cancels.popleft()):
+            job = self._cancels.popleft()
+            if active := self._jobs.get(job):
                 active.cancel_asked = True
                 self._runtime.engine.cancel(active.request_id)
+            elif admission := self._admissions.get(job):
+                admission.cancel_asked = True
 
     def _claim(self) -> None:
         """Ask the store for jobs while it has some and slots are free; free the wake-ups that found none."""
@@ -186,31 +207,43 @@ class IoLoop:
                 self._wake_ups.popleft()()
 
     def _reconcile(self) -> None:
-        if self._incarnation:
-            claims = self._store.run(self._store.commands.reconcile(self._incarnation, list(self._jobs)))
+        if self._reconcile_wanted and self._incarnation:
+            known = [*self._jobs, *self._admissions]
+            claims = self._store.run(self._store.commands.reconcile(self._incarnation, known))
             if claims:
                 log.info("reconciled", jobs=len(claims))
             for claim in claims or ():
                 self._admit(claim)
+        self._reconcile_wanted = False
 
     def _admit(self, claim: Claimed) -> None:
-        if claim.job in self._jobs:
+        """Have the prompt of a claimed job built; `_built` goes on with it."""
+        if claim.job in self._jobs or claim.job in self._admissions:
+            return
+        admission = Admission(claim, self._wake_ups.popleft() if self._wake_ups else None)
+        self._admissions[claim.job] = admission
+        self._prompts.build(admission)
+
+    def _built(self, admission: Admission, built: Admitted | EkidenError) -> None:
+        claim = admission.claim
+        if self._admissions.get(claim.job) is not admission:
+            return  # the job is somebody else's now
+        del self._admissions[claim.job]
+        if isinstance(built, EkidenError):
+            self._refuse(admission, built.code, str(built))
             return
         try:
-            admitted = admit(claim, self._runtime)
-            self._runtime.engine.submit(admitted.request)
-        except (EkidenError, EngineError) as error:
-            self._refuse(claim, error.code, str(error))
-        except Exception:
-            # A job that breaks its own prompt must not take the others with it.
-            log.exception("admission_failed", job=claim.job)
-            self._refuse(claim, "internal", "The worker could not build the prompt.")
-        else:
-            self._begin(admitted)
+            self._runtime.engine.submit(built.request)
+        except EngineError as error:
+            self._refuse(admission, error.code if error.code in BY_CODE else EkidenError.code, str(error))
+            return
+        self._begin(built, admission)
+        if admission.cancel_asked:
+            self.cancel([claim.job])
 
-    def _begin(self, admitted: Admitted) -> None:
-        active, claim = admitted.active, admitted.active.claim
-        self._remember(active)
+    def _begin(self, admitted: Admitted, admission: Admission) -> None:
+        active, claim = admitted.active, admission.claim
+        self._remember(active, admission)
         if admitted.prompt is not None and self._incarnation:
             tokens = len(admitted.request.prompt_ids)
             self._starts[claim.job] = self._store.commands.start(
@@ -220,19 +253,15 @@ class IoLoop:
             self._wake.set()
         log.debug("job_started", job=claim.job, attempt=claim.attempt)
 
-    def _refuse(self, claim: Claimed, code: str, message: str) -> None:
-        active = ActiveJob(claim, self._no_text(), frozenset(), 0)
+    def _refuse(self, admission: Admission, code: str, message: str) -> None:
+        active = ActiveJob(admission.claim, self._runtime.answer_text(()), frozenset(), 0)
         active.ending = Ending("error", code, message)
-        self._remember(active)
+        self._remember(active, admission)
 
-    def _no_text(self) -> AnswerText:
-        return self._runtime.answer_text(())
-
-    def _remember(self, active: ActiveJob) -> None:
+    def _remember(self, active: ActiveJob, admission: Admission) -> None:
         self._jobs[active.job] = active
         self._by_request[active.request_id] = active
-        if self._wake_ups:
-            active.release = self._wake_ups.popleft()
+        active.release = admission.release
 
     def _drop(self, active: ActiveJob, *, cancel: bool = True) -> None:
         """Forget a job and free its slot."""
@@ -241,8 +270,7 @@ class IoLoop:
         self._jobs.pop(active.job, None)
         self._by_request.pop(active.request_id, None)
         self._starts.pop(active.job, None)
-        if active.release:
-            active.release()
+        _release(active.release)
         self._claim_wanted = True
         self._on_slots()
 
@@ -269,7 +297,8 @@ class IoLoop:
                 self._drop(active)
         for batch, results in zip(batches, replies[len(started) :], strict=True):
             for active, result in zip(batch, results, strict=True):
-                self._settle(active, result)
+                if self._jobs.get(active.job) is active:  # its start may have been fenced just before
+                    self._settle(active, result)
         if self._claim_wanted:
             self._claim()
 
@@ -290,10 +319,16 @@ class IoLoop:
 
     def _hand_over(self) -> None:
         if self._incarnation:
+            self._prompts.stop()
             self._flush()
             moved = self._store.run(self._store.commands.handoff(self._incarnation, [], leave=True))
             log.info("left", handed_over=moved)
         self._left.set()
+
+
+def _release(release: Callable[[], None] | None) -> None:
+    if release:
+        release()
 
 
 def _batches(active: Iterable[ActiveJob]) -> Iterable[list[ActiveJob]]:

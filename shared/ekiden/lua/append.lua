@@ -1,18 +1,22 @@
 --!include core timers watch queue finish
 -- Log and publish new records of many jobs in one step.
--- ARGV 2 worker · then a job: id, fence, start, count, cached tokens, finish, code, message, frame header, count × record
+-- ARGV 2 worker · then a job: id, fence, start, count, cached tokens, finish, code, message, frame header, and
+--   count × record
 -- Returns per job: ok|fenced|cancelled|resend, records now in the log
 local worker, results = ARGV[2], {}
 
+-- Progress: the job is no suspect any more, and its worker may take others.
+local function clear_suspicion(id, worker)
+  redis.call('HSET', key('job', id), 'deaths', 0)
+  redis.call('HDEL', key('job', id), 'solo', 'solo_for')
+  if redis.call('HGET', key('worker', worker), 'solo') == id then redis.call('HDEL', key('worker', worker), 'solo') end
+end
+
 local function log(id, start, header, first, count, job)
-  local log_key = key('log', id)
-  redis.call('RPUSH', log_key, unpack(ARGV, first, first + count - 1))
+  redis.call('RPUSH', key('log', id), unpack(ARGV, first, first + count - 1))
   redis.call('HSET', key('job', id), 'n', start + count)
-  if not job.first then
-    redis.call('HSET', key('job', id), 'first', now)
-    redis.call('EXPIRE', log_key, LIVE_TTL_S)
-  end
-  if job.deaths ~= '0' then redis.call('HSET', key('job', id), 'deaths', 0) end
+  if not job.first then redis.call('HSET', key('job', id), 'first', now) end
+  if job.deaths ~= '0' then clear_suspicion(id, worker) end
   tell(id, header .. table.concat(ARGV, '', first, first + count - 1))
 end
 

@@ -17,7 +17,8 @@ local reaped = 0
 if now >= tonumber(redis.call('HGET', P .. 'fleet', 'no_reap_until') or '0') then
   local dead = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', now)
   if policy.early_ms > 0 then
-    -- The kernel closes a dead process's sockets: silent, and its liveness subscription gone, is dead before the lease ends.
+    -- The kernel closes a dead process's sockets: silent, and its liveness subscription gone, is dead before the
+    -- lease ends.
     local silent = now + policy.lease_ms - policy.early_ms
     for _, other in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '(' .. now, '(' .. silent)) do
       if redis.call('PUBSUB', 'NUMSUB', key('live', other))[2] == 0 then dead[#dead + 1] = other end

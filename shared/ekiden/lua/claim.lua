@@ -10,7 +10,7 @@ if redis.call('HGET', key('worker', worker), 'solo') then return {} end
 for _, id in ipairs(redis.call('ZRANGE', key('queue', model) .. ':solo', 0, 15)) do
   local job = load_job(id)
   if not job then
-    redis.call('ZREM', key('queue', model) .. ':solo', id)
+    dequeue({ id = id, model = model, solo = '1' })
   else
     if not (job.solo_for and redis.call('ZSCORE', P .. 'workers', job.solo_for)) then set(job, 'solo_for', worker) end
     if job.solo_for == worker then

@@ -1,5 +1,6 @@
 --!include core timers watch queue finish requeue
--- Make a worker known. A worker in the same supervised slot is dead for certain, or its supervisor would not have started this one.
+-- Make a worker known. One in the same supervised slot is dead for certain, or its supervisor would not have started
+-- this one.
 -- ARGV 2 worker · then field, value, … of store.types.WorkerInfo
 local worker = ARGV[2]
 local info = {}
@@ -10,7 +11,8 @@ if info.slot ~= '' then
   redis.call('HSET', P .. 'slots', info.slot, worker)
 end
 redis.call('ZADD', P .. 'workers', now + policy.lease_ms, worker)
-redis.call('HSET', key('worker', worker), 'registered', now, 'state', 'ready', 'running', 0, 'waiting', 0, unpack(ARGV, 3))
+redis.call('HSET', key('worker', worker),
+  'registered', now, 'state', 'ready', 'running', 0, 'waiting', 0, unpack(ARGV, 3))
 redis.call('PEXPIRE', key('worker', worker), WORKER_TTL_MS)
 redis.call('HSET', P .. 'models', info.model, info.context_tokens)
 flush()

@@ -6,7 +6,7 @@ local job = load_job(ARGV[3])
 if not job or job.state ~= 'running' or job.fence ~= ARGV[4] or job.owner ~= ARGV[2] then return 0 end
 if not job.started then
   set(job, 'started', '1', 'prompt_tokens', ARGV[6], 'dropped', ARGV[7])
-  redis.call('SET', key('prompt', job.id), ARGV[5], 'EX', LIVE_TTL_S)
+  redis.call('SET', key('prompt', job.id), ARGV[5])
   tell(job.id, cmsgpack.pack({ 's', job.id, tonumber(job.attempt), tonumber(ARGV[7]) }))
   flush()
 end

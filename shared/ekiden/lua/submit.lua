@@ -1,6 +1,7 @@
 --!include core timers watch queue finish
 -- Store a new job, once per (user, client id), and watch it.
--- ARGV 2 job · 3 user ('' anonymous) · 4 client id · 5 digest · 6 model · 7 priority · 8 on_disconnect · 9 request · 10 replica
+-- ARGV 2 job · 3 user ('' anonymous) · 4 client id · 5 digest · 6 model · 7 priority · 8 on_disconnect · 9 request
+--   10 replica
 -- Returns {new|known|conflict|queue_full|too_many_jobs, job, jobs ahead}
 local id, user, client, digest, model, prio = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local idem = key('idem', user .. ':' .. client)
@@ -20,9 +21,8 @@ set(job,
   'state', 'queued', 'fence', 0, 'attempt', 0, 'deaths', 0, 'n', 0, 'user', user, 'client', client, 'digest', digest,
   'model', model, 'prio', prio, 'seq', redis.call('INCR', P .. 'seq'), 'on_disconnect', ARGV[8],
   'created', now, 'queue_due', now + policy.queue_wait_ms)
-redis.call('EXPIRE', key('job', id), LIVE_TTL_S)
-redis.call('SET', key('request', id), ARGV[9], 'EX', LIVE_TTL_S)
-redis.call('SET', idem, id, 'EX', LIVE_TTL_S)
+redis.call('SET', key('request', id), ARGV[9])
+redis.call('SET', idem, id)
 redis.call('SADD', key('user', user .. ':live'), id)
 redis.call('ZADD', P .. 'jobs', job.seq, id)
 enqueue(job)

@@ -23,9 +23,18 @@ T = TypeVar("T")
 SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
 
-# What a store that is away, starting, or full answers with: wait and call again.
+POOL_CONNECTIONS = 32
+
+# What a store that is away or starting answers with, or none: wait and call again.
 STORE_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError, OSError)
-StoreError = redis.RedisError
+
+# And one that cannot write: full, its disk full, or in the middle of a change of its cluster.
+_UNWRITABLE = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+
+
+def store_down(error: Exception) -> bool:
+    """Whether this passes when the store is well again; any other error of the store is a fault of ours."""
+    return isinstance(error, STORE_DOWN) or (isinstance(error, redis.RedisError) and str(error).startswith(_UNWRITABLE))
 
 
 @cache
@@ -43,19 +52,22 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         # Any: redis-py's annotations are unions over all protocols and decodings.
-        self.redis: Any = redis.asyncio.Redis.from_url(
+        # Blocking: more callers than connections wait for one.
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
             settings.redis_url,
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             retry=AsyncRetry(NoBackoff(), 0),
-            max_connections=32,
+            max_connections=POOL_CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_S,
         )
+        self.redis: Any = redis.asyncio.Redis.from_pool(pool)
         self.commands = Commands(settings.key_prefix, Policy.of(settings))
         self.keys = self.commands.keys
         self._scripts: dict[str, Any] = {}
 
     async def run(self, command: Command[T]) -> T:
-        """Call a script. Raises StoreError (one of STORE_DOWN when the store is away); then the outcome is unknown."""
+        """Call a script. Raises redis.RedisError or OSError (see `store_down`); then the outcome is unknown."""
         script = self._scripts.get(command.script)
         if script is None:
             script = self._scripts[command.script] = self.redis.register_script(script_source(command.script))
@@ -80,7 +92,7 @@ class BlockingStore:
         self._scripts: dict[str, Any] = {}
 
     def run(self, command: Command[T]) -> T:
-        """Call a script. Raises StoreError (one of STORE_DOWN when the store is away); then the outcome is unknown."""
+        """Call a script. Raises redis.RedisError or OSError (see `store_down`); then the outcome is unknown."""
         return command.parse(self._script(command.script)(keys=[self.keys.prefix], args=command.args))
 
     def run_many(self, commands: Sequence[Command[Any]]) -> list[Any]:

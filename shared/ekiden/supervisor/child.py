@@ -39,12 +39,14 @@ class Child:
         environment: Mapping[str, str],
         console: Console,
         death_signal: signal.Signals = signal.SIGKILL,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._command = command
         self._environment = environment
         self._console = console
         self._death_signal = death_signal
+        self._pass_fds = pass_fds
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         self.deaths = 0
@@ -64,6 +66,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             # Its own session: Ctrl-C in the terminal reaches us alone, and we end the children in order.
             start_new_session=True,
+            pass_fds=self._pass_fds,
             preexec_fn=dies_with_parent(self._death_signal),
         )
         if self._stopping:

@@ -4,15 +4,28 @@ import fcntl
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from ekiden.settings import SettingsError
 
+PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """The directory, and the descriptor that holds its lock: who inherits it holds the lock too."""
+
+    path: Path
+    lock: int
+
 
 @contextmanager
-def locked_data_dir(path: Path) -> Iterator[Path]:
+def locked_data_dir(path: Path) -> Iterator[DataDir]:
     """The directory, made if it must be, ours for a `with` block. Raises SettingsError when it cannot be had."""
     path = path.expanduser().absolute()
     try:
@@ -22,18 +35,40 @@ def locked_data_dir(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise SettingsError(f"The data directory {path} cannot be used: {error.strerror or error}.") from None
     with lock:
+        _take(lock, path)
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield DataDir(path, lock.fileno())
+
+
+def _take(lock: TextIO, path: Path) -> None:
+    """Lock the file; wait a moment when its holder is dead, as the store that it ran may still be writing."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
+            holder = lock.read().strip()
+        else:
+            return
+        if _lives(holder) or time.monotonic() > deadline:
             raise SettingsError(
-                f"The data directory {path} is in use by process {lock.read().strip() or '(unknown)'}; "
+                f"The data directory {path} is in use by process {holder or '(unknown)'} or its store; "
                 "stop that one, or give another --data-dir."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield path
+            )
+        time.sleep(0.05)
+
+
+def _lives(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def slot_name(data_dir: Path, number: int) -> str:

@@ -11,6 +11,7 @@ from ekiden.net import free_port
 from ekiden.settings import SettingsError
 from ekiden.supervisor.child import Child
 from ekiden.supervisor.console import Console
+from ekiden.supervisor.data_dir import DataDir
 
 LOG = "server.log"
 SERVERS = ("valkey-server", "redis-server")
@@ -19,17 +20,24 @@ SERVERS = ("valkey-server", "redis-server")
 class EmbeddedStore:
     """Where the server is, and the child that runs it."""
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str], console: Console) -> None:
+    def __init__(self, data_dir: DataDir, environment: Mapping[str, str], console: Console) -> None:
         server = find_server()
-        folder = data_dir / "store"
+        folder = data_dir.path / "store"
         folder.mkdir(mode=0o700, exist_ok=True)
         port, password = free_port(), secrets.token_urlsafe(32)
         configuration = folder / "server.conf"
         _write_private(configuration, _configuration(folder, port, password))
         self.log = folder / LOG
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
-        # SIGTERM, so that it writes what it has acknowledged before it ends.
-        self.child = Child("store", [server, configuration], environment, console, death_signal=signal.SIGTERM)
+        # SIGTERM, so that it writes what it has acknowledged before it ends; it keeps the lock until then.
+        self.child = Child(
+            "store",
+            [server, configuration],
+            environment,
+            console,
+            death_signal=signal.SIGTERM,
+            pass_fds=(data_dir.lock,),
+        )
 
 
 def find_server() -> Path:

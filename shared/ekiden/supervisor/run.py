@@ -62,7 +62,7 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
             Child(
                 f"worker-{number}",
                 python_module("ekiden_worker"),
-                environment | {"EKIDEN_WORKER_SLOT": slot_name(data_dir, number)},
+                environment | {"EKIDEN_WORKER_SLOT": slot_name(data_dir.path, number)},
                 console,
             )
             for number in range(1, settings.workers + 1)

@@ -27,6 +27,7 @@ from ekiden_worker.engine.sequence import Sequence
 
 log = structlog.get_logger()
 
+STOP_TIMEOUT_S = 10.0
 CPU_CACHE_BYTES = 1 << 30
 CUDA_MEMORY_SHARE = 0.85  # of what is free when the weights are loaded; the rest is for activations
 CPU_BATCHED_TOKENS = 256
@@ -95,6 +96,8 @@ class BatchEngine:
         with self._known_lock:
             if request.request_id in self._known:
                 raise EngineError("duplicate_request", f"The request {request.request_id} is already running.")
+            if not self._known:
+                self._last_step = time.monotonic()  # an idle engine does not hang
             self._known.add(request.request_id)
         self._commands.put(lambda: self._begin(request))
 
@@ -106,7 +109,7 @@ class BatchEngine:
             return
         self._commands.put(None)
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(STOP_TIMEOUT_S)  # one that hangs in a library call ends with the process
 
     def stats(self) -> EngineStats:
         pending = bool(self._known)
@@ -172,8 +175,6 @@ class BatchEngine:
 
     def _begin(self, request: EngineRequest) -> None:
         sequence = Sequence(request)
-        if not self._sequences:
-            self._last_step = time.monotonic()
         self._sequences[request.request_id] = sequence
         self._scheduler.add(sequence)
         if reason := self._end_of(sequence):

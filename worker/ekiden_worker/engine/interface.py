@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class EngineError(Exception):
-    """A request the engine refuses; `code` is one of the contract's error codes."""
+    """A request the engine refuses, or an engine that cannot be had; `code` says why, for programs."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)

@@ -75,10 +75,14 @@ class TemplateFormat:
     def _parts(self, messages: Sequence[Message]) -> list[str | Control]:
         rendered = self._render(messages)
         # A blank content holds no control token, and templates may ask whether there is one.
-        marks = [secret_name() if message.content.strip() else message.content for message in messages]
+        secret, end = secret_name(), secret_name()
+        marks = [
+            f"{secret}{number}{end}" if message.content.strip() else message.content
+            for number, message in enumerate(messages)
+        ]
         skeleton = self._render([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)])
         content_of = {mark: m.content for m, mark in zip(messages, marks, strict=True) if mark != m.content}
-        pieces = re.split(f"({'|'.join(content_of)})", skeleton) if content_of else [skeleton]
+        pieces = re.split(f"({secret}[0-9]+{end})", skeleton)
         parts: list[str | Control] = []
         at = 0
         for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):

@@ -2,6 +2,6 @@
 local function ask_to_cancel(job)
   set(job, 'cancel', '1')
   redis.call('SADD', key('worker', job.owner .. ':cancels'), job.id)
-  redis.call('EXPIRE', key('worker', job.owner .. ':cancels'), LIVE_TTL_S)
+  redis.call('PEXPIRE', key('worker', job.owner .. ':cancels'), WORKER_TTL_MS)
   redis.call('PUBLISH', key('live', job.owner), 'cancel')
 end

@@ -36,7 +36,6 @@ end
 
 local function live(job) return job.state == 'queued' or job.state == 'running' or job.state == 'parked' end
 
--- Longest life of a job that has not ended, in seconds: no key of a live job outlasts it.
-local LIVE_TTL_S = math.ceil((policy.queue_wait_ms + policy.run_limit_ms) / 1000) + 7200
--- A worker's description outlives every outage of the store that the worker sits out; remove_worker deletes it much earlier.
+-- Keys of a live job have no expiry, as a stopped fleet must not lose it: a timer ends every job, and its end sets them.
+-- A worker's description outlives every outage of the store that it sits out; remove_worker deletes it much earlier.
 local WORKER_TTL_MS = 86400000

@@ -33,7 +33,14 @@ local function leave(id, replica)
   end
 end
 
+-- After a silence of all the store was away, not the replicas: they get one lease to report.
 local function remove_dead_replica()
+  local last = tonumber(redis.call('HGET', P .. 'fleet', 'last_call') or '0')
+  redis.call('HSET', P .. 'fleet', 'last_call', now)
+  if now - last > policy.replica_ms / 2 then
+    redis.call('HSET', P .. 'fleet', 'no_leave_until', now + policy.replica_ms)
+  end
+  if now < tonumber(redis.call('HGET', P .. 'fleet', 'no_leave_until') or '0') then return end
   local replica = redis.call('ZRANGEBYSCORE', P .. 'replicas', '-inf', now, 'LIMIT', 0, 1)[1]
   if not replica then return end
   local ids = redis.call('SRANDMEMBER', key('replica', replica .. ':jobs'), BATCH)

@@ -27,8 +27,8 @@ local function unwatch(id, replica)
   return redis.call('SCARD', key('watchers', id)) == 0
 end
 
--- One message a replica: a msgpack array of its frames. A replica that nobody listens for loses its watches, but stays in
--- replica:<r>:jobs, so that its end is still noticed; its next poll watches again.
+-- One message a replica: a msgpack array of its frames. A replica that nobody listens for loses its watches, but stays
+-- in replica:<r>:jobs, so that its end is still noticed; its next poll watches again.
 local function flush()
   for replica, frames in pairs(outgoing) do
     local count = #frames
@@ -46,11 +46,9 @@ local function flush()
 end
 
 local function watch(job, replica)
-  redis.call('ZADD', P .. 'replicas', 'NX', now + policy.replica_ms, replica)
+  redis.call('ZADD', P .. 'replicas', now + policy.replica_ms, replica)
   redis.call('SADD', key('replica', replica .. ':jobs'), job.id)
-  redis.call('EXPIRE', key('replica', replica .. ':jobs'), LIVE_TTL_S)
   redis.call('SADD', key('watchers', job.id), replica)
-  redis.call('EXPIRE', key('watchers', job.id), LIVE_TTL_S)
   if job.abandon_at then
     unset(job, 'abandon_at')
     set_timer(job)
