@@ -137,6 +137,19 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
             assert f"in use by process {running.process.pid}" in other.text()
 
 
+def test_a_store_that_outlived_its_supervisor_keeps_the_directory(tmp_path: Path) -> None:
+    with up(tmp_path) as running:
+        running.ready()
+        server = running.look()["valkey-server"]
+        server.suspend()  # it cannot end when it is told to
+        running.end(signal.SIGKILL)
+        assert "or its store" in refusal(tmp_path)
+        server.resume()
+        until(running.nothing_left, what="the end of all children")
+    with up(tmp_path) as again:
+        again.ready()
+
+
 def refusal(tmp_path: Path, *options: str, **extra: str) -> str:
     """The one sentence of an `up` that refuses to run."""
     with up(tmp_path, *options, **extra) as running:

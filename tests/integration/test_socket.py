@@ -11,9 +11,13 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ekiden.settings import Settings
+from ekiden.store import BlockingStore
+from ekiden.store.clients import POOL_CONNECTIONS
 from tests.support.fake_engine import expected
 from tests.support.processes import Api, Processes
 from tests.support.socket import Socket, connected
+from tests.support.valkey import ValkeyServer
 
 Body = Callable[[Socket], Coroutine[Any, Any, None]]
 
@@ -287,3 +291,51 @@ def test_a_job_whose_client_left_ends_after_its_grace(fleet: Processes) -> None:
             assert (await other.until("error"))["code"] == "abandoned"
 
     asyncio.run(run())
+
+
+def test_more_clients_than_connections_to_the_store_are_all_served(api: Api) -> None:
+    async def ask(number: int) -> None:
+        async with connected(api.socket) as socket:
+            job = await socket.chat(params={"max_tokens": 3, "seed": number})
+            assert await socket.answer(job) == expected(3, seed=number)
+
+    async def run() -> None:
+        await asyncio.gather(*(ask(number) for number in range(3 * POOL_CONNECTIONS)))
+
+    asyncio.run(run())
+
+
+def test_a_chat_whose_reply_was_lost_is_alive_when_it_is_sent_again(
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: Callable[[Settings], Processes]
+) -> None:
+    fleet = fleet_of(make_settings(redis_url=own_valkey.url))
+    fleet.worker(EKIDEN_TEST_STEP_S="0.02")
+    api = fleet.api()
+    chat = {"type": "chat", "id": "mine", "messages": [{"role": "user", "content": "Hello"}]}
+    chat |= {"on_disconnect": "cancel", "params": {"max_tokens": 100, "seed": 1}}
+
+    async def body(socket: Socket) -> None:
+        await socket.chat(params={"max_tokens": 1})
+        own_valkey.send(signal.SIGSTOP)
+        await socket.send(**chat)
+        assert (await socket.until("error"))["code"] == "store_unavailable"
+        own_valkey.send(signal.SIGCONT)
+        await socket.send(**chat)
+        job = (await socket.until("accepted"))["job"]
+        assert await socket.answer(job) == expected(100)
+
+    talk(api, body)
+
+
+def test_a_frame_that_cannot_be_read_does_not_end_the_streams(settings: Settings, api: Api) -> None:
+    store = BlockingStore(settings)
+    [replica] = store.redis.zrange(store.keys.replicas, 0, -1)
+    assert store.redis.publish(store.keys.out(replica.decode()), b"\x91\xc1") == 1
+
+    async def body(socket: Socket) -> None:
+        job = await socket.chat(params={"max_tokens": 200, "seed": 1})
+        assert await socket.answer(job) == expected(200)
+        assert len([frame for frame in socket.of(job) if frame["type"] == "delta"]) > 5
+
+    talk(api, body)
+    assert "frame_not_understood" in api.text()

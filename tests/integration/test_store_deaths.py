@@ -52,7 +52,7 @@ def test_after_a_silence_of_all_nobody_is_reaped_for_one_lease(make_settings: Ca
 
 
 def test_a_silent_worker_without_its_socket_is_reaped_before_its_lease(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(lease_s=30, beat_interval_s=20, early_reap_s=0.1))
+    fleet = Fleet(make_settings(lease_s=60, beat_interval_s=20, early_reap_s=0.1))
     fleet.submit("j1")
     fleet.claim(fleet.worker("w1"))
     fleet.submit("j2")
@@ -129,6 +129,21 @@ def test_a_suspect_waits_until_its_worker_is_empty(fleet: Fleet) -> None:
     assert fleet.append(worker, claim, 0, "fine", end=Ending("stop"))[0] is AppendOutcome.OK
     assert [c.job for c in fleet.claim(worker, 8)] == ["next"]
     assert bad.job == "bad"
+
+
+def test_a_token_frees_the_worker_that_a_suspect_had_reserved(fleet: Fleet) -> None:
+    fleet.submit("j1")
+    for attempt in (1, 2):
+        fleet.claim(fleet.worker(f"w{attempt}"))
+        fleet.die(f"w{attempt}")
+        fleet.worker("reaper")
+        fleet.reap("reaper")
+    fleet.submit("j2")
+    [claim] = fleet.claim("reaper")
+    assert claim.job == "j1"
+    assert fleet.claim("reaper") == []
+    fleet.append("reaper", claim, 0, "t")
+    assert [claim.job for claim in fleet.claim("reaper")] == ["j2"]
 
 
 def test_progress_clears_the_suspicion(fleet: Fleet) -> None:

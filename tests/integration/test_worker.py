@@ -190,11 +190,39 @@ def test_cancel_frees_the_slot_at_once(settings: Settings, fleet_of: StartFleet)
 
 def test_a_hung_engine_gives_up_its_jobs(settings: Settings, fleet_of: StartFleet) -> None:
     fleet = fleet_of(settings)
-    first = fleet.worker(EKIDEN_ENGINE_STALL_S="0.5", EKIDEN_LEASE_S="1")
+    first = fleet.worker(EKIDEN_ENGINE_STALL_S="0.5", EKIDEN_LEASE_S="1", EKIDEN_TEST_STEP_S="0.02")
     client = Client(settings)
+    client.submit("good", 300)
+    client.wait_tokens("good", 5)
     client.submit("bad", 5, text="HANG")
     assert first.child.wait(20) == 4
     assert "engine_lost" in first.text()
+    client.store.run(client.store.commands.cancel("", "bad"))
+    fleet.worker()
+    assert client.expect("good", 300).attempt == 2
+
+
+def test_a_record_that_cannot_be_read_ends_the_process_and_not_its_threads_alone(
+    settings: Settings, fleet_of: StartFleet
+) -> None:
+    fleet = fleet_of(settings)
+    client = Client(settings)
+    client.submit("j1", 5)
+    client.store.redis.rpush(client.store.keys.log("j1"), b"\xff no record")
+    worker = fleet.worker()
+    assert worker.child.wait(20) == 4
+    assert "the IO thread ended" in worker.text()
+
+
+def test_a_prompt_that_takes_long_to_build_stops_no_other_answer(settings: Settings, fleet_of: StartFleet) -> None:
+    fleet_of(settings).worker(EKIDEN_TEST_STEP_S="0.005")
+    client = Client(settings)
+    client.submit("long", 100)
+    client.wait_tokens("long", 5)
+    client.submit("slow", 5, text="SLOW")
+    client.expect("long", 100)
+    assert not client.view("slow").started
+    client.expect("slow", 5, text="SLOW")
 
 
 def test_the_store_may_be_away_for_a_while_and_no_job_moves(

@@ -1,7 +1,7 @@
 """An engine without a model, for tests and benchmarks of everything around it: the next id is a hash of all ids before.
 
 Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step.
-A prompt that holds HANG or DIE makes the engine do so when it begins.
+A prompt that holds HANG or DIE makes the engine do so when it begins; one that holds SLOW takes seconds to build.
 """
 
 import os
@@ -21,6 +21,7 @@ from ekiden_worker.text import AnswerText, Vocabulary
 VOCAB = 5000
 END = 0
 CONTEXT = 4096
+SLOW_PROMPT_S = 3.0
 VOCABULARY = Vocabulary(
     pieces=(None, *(f"w{token} ".encode() for token in range(1, VOCAB))),
     strip_leading_space=False,
@@ -32,6 +33,8 @@ def prompt_ids(messages: Sequence[Message]) -> list[int]:
     """The messages' bytes."""
     if any("[FORGED]" in message.content for message in messages):
         raise SpecialTags("A message holds a tag that the test forbids.")
+    if any("SLOW" in message.content for message in messages):
+        time.sleep(SLOW_PROMPT_S)
     return [1 + byte for message in messages for byte in f"{message.role}:{message.content}\n".encode()]
 
 

@@ -177,3 +177,8 @@ def test_a_model_is_named_by_its_hub_id_or_the_last_part_of_its_path(model: str,
 
 def test_the_cache_is_in_the_users_home() -> None:
     assert load_settings().cache_dir == Path.home() / ".cache" / "ekiden"
+
+
+def test_a_lease_shorter_than_two_beats_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"^EKIDEN_LEASE_S must be at least twice EKIDEN_BEAT_INTERVAL_S$"):
+        load_settings(lease_s=0.4)

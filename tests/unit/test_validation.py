@@ -20,6 +20,8 @@ BAD: list[tuple[str, str, str]] = [
     ("not JSON", "hello", "invalid_frame"),
     ("empty", "", "invalid_frame"),
     ("an array", "[1]", "invalid_frame"),
+    ("deep", '{"type":"ping","x":' + "[" * 600 + "]" * 600 + "}", "invalid_request"),
+    ("too deep", "[" * 100_000, "invalid_frame"),
     ("a string", '"chat"', "invalid_frame"),
     ("null", "null", "invalid_frame"),
     ("truncated", '{"type":"chat"', "invalid_frame"),

@@ -104,6 +104,17 @@ def test_a_cancelled_request_ends_within_a_step(make_engine: MakeEngine) -> None
     assert len(engine.ids["a"]) - seen <= engine.engine.stats().steps - steps + 1
 
 
+def test_an_engine_that_was_idle_does_not_look_hung_when_work_comes(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine.engine._last_step = float("-inf")
+    engine.submit("a", [5], LONG)
+    age = engine.engine.stats().last_step_age_s
+    assert age is not None
+    assert age < 60
+    engine.engine.cancel("a")
+    engine.wait("a")
+
+
 def test_stop_ends_what_is_running(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.submit("a", [5], LONG)
