@@ -25,6 +25,7 @@ class Link:
     def __init__(self, store: Store, hub: Hub) -> None:
         self._store = store
         self._hub = hub
+        self._away = False
         self.listening = False
         """The live channel is subscribed."""
 
@@ -39,8 +40,9 @@ class Link:
                     retry_s = FIRST_RETRY_S
                     self._on_message(message)
             except (redis.RedisError, OSError) as error:
-                if self.listening:
+                if not self._away:
                     log.warning("store_away", error=str(error) or type(error).__name__)
+                self._away = True
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
             finally:
@@ -58,6 +60,9 @@ class Link:
         elif message["type"] == "subscribe":
             # redis-py subscribes again by itself after a drop; this message is the only sign that frames were missed.
             self.listening = True
+            if self._away:
+                log.info("store_back")
+            self._away = False
             self._hub.distrust()
 
     async def ask(self) -> None:

@@ -46,7 +46,7 @@ _POLICY = "; ".join(
 )
 
 
-@router.get("/", include_in_schema=False)
+@router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def index() -> HTMLResponse:
     """A page that streams a chat."""
     headers = {

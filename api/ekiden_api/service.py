@@ -42,7 +42,10 @@ class Service:
         models = await self.models()
         if model not in models:
             if model != self.settings.model_name:
-                raise ModelNotFound("No worker serves this model.")
+                others = "".join(f", {name}" for name in sorted(models) if name != self.settings.model_name)
+                raise ModelNotFound(
+                    f"No worker ever served this model here; there is {self.settings.model_name}{others}."
+                )
         elif max_tokens is not None and max_tokens > models[model]:
             raise OutOfRange(
                 f"params.max_tokens {max_tokens} is more than the model's context of {models[model]} tokens."

@@ -11,13 +11,20 @@ def register(app: typer.Typer) -> None:
     @app.command()
     def chat(
         message: Annotated[str | None, typer.Argument(help="What to ask; without it, stdin or a conversation.")] = None,
-        url: Annotated[str | None, typer.Option(help="The service; EKIDEN_URL otherwise.")] = None,
-        api_key: Annotated[str | None, typer.Option(help="EKIDEN_API_KEY is safer: others see options.")] = None,
+        url: Annotated[
+            str | None, typer.Option(help="The service; otherwise EKIDEN_URL, or http://127.0.0.1:8000.")
+        ] = None,
+        api_key: Annotated[
+            str | None,
+            typer.Option(help="The key; EKIDEN_API_KEY is safer, as other users of this machine see options."),
+        ] = None,
         model: Annotated[str | None, typer.Option(help="Model to ask; the service's default otherwise.")] = None,
         system: Annotated[str | None, typer.Option(help="System message.")] = None,
         max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
         temperature: Annotated[float | None, typer.Option(help="0 always takes the likeliest token.")] = None,
-        top_p: Annotated[float | None, typer.Option(help="Choose among the likeliest tokens of this sum.")] = None,
+        top_p: Annotated[
+            float | None, typer.Option(help="Choose among the likeliest tokens that together have this probability.")
+        ] = None,
         seed: Annotated[int | None, typer.Option(help="The same seed makes the same choices.")] = None,
         job: Annotated[str | None, typer.Option(help="Follow this job instead of asking.")] = None,
     ) -> None:

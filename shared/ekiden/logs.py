@@ -14,13 +14,15 @@ def configure_logging(settings: Settings) -> None:
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if settings.log_format == "json"
+        else structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
     ]
     renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
     if settings.log_format == "console":
         # Its default shows local variables, and with them prompts and keys.
         renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
         )
     else:
         shared.append(structlog.processors.format_exc_info)
@@ -38,3 +40,5 @@ def configure_logging(settings: Settings) -> None:
     # Libraries speak only when something is wrong.
     for name in ("celery", "kombu", "amqp", "uvicorn", "websockets", "transformers", "httpx"):
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # The same outage is told by the worker's own threads, in one line.
+    logging.getLogger("celery.worker.consumer").setLevel(logging.CRITICAL)

@@ -93,7 +93,7 @@ def test_a_question_may_come_through_a_pipe(api: Api) -> None:
 def test_what_goes_wrong_is_one_sentence_and_a_status(api: Api) -> None:
     for arguments, status, part in [
         (["Hello", "--url", f"http://127.0.0.1:{free_port()}"], 1, "cannot be reached"),
-        (["Hello", "--url", api.http, "--model", "other"], 1, "No worker serves this model."),
+        (["Hello", "--url", api.http, "--model", "other"], 1, "No worker ever served this model here; there is"),
         (["Hello", "--url", api.http, "--temperature", "3"], 1, "params.temperature must be between 0 and 2."),
         (["--url", api.http, "--job", "none"], 1, "There is no such job."),
         (["Hello", "--url", "nonsense"], 3, "is not an http"),
@@ -152,7 +152,9 @@ def test_a_conversation_keeps_its_history_and_ctrl_c_stops_only_an_answer(api: A
         person.until("w", place)
         person.type(CTRL_C)
         end = person.until("> ", place)
-        shown = person.shown[place : end - 2].replace("^C", "").removesuffix("\n")
+        shown = person.shown[place : end - 2].replace("^C", "")
+        assert shown.endswith("\n(stopped)\n")
+        shown = shown.removesuffix("\n(stopped)\n")
         assert expected(1500).startswith(shown)
         assert shown
         assert states(api) == ["cancelled"]

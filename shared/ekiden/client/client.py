@@ -12,7 +12,7 @@ from ekiden.client.answer import Answer
 from ekiden.client.exchange import RoundTrip
 from ekiden.client.follower import Follower
 from ekiden.client.link import Link
-from ekiden.client.retry import Patience, Retry
+from ekiden.client.retry import Patience, Retry, RetryLog
 from ekiden.errors import FrameTooLarge, InvalidRequest, OutOfRange
 from ekiden.protocol import Chat, Message, OnDisconnect, Params, encode
 from ekiden.validation import MAX_FRAME_BYTES
@@ -46,7 +46,7 @@ class Client:
     connection, or be refused by a full queue or a store that does not answer, before it ends with Unreachable or that
     refusal; None waits for ever. `buffer_chars`: what an answer may hold unread. `keepalive_s`: how often the
     connection is checked; a server is lost after twice that without a sign of life. `on_retry`: told of each wait
-    before the next attempt; must not raise.
+    before the next attempt; must not raise. Without one, each new reason is logged as a warning.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Client:
         give_up_after_s: float | None = 60.0,
         buffer_chars: int = 256_000,
         keepalive_s: float = 5.0,
-        on_retry: Callable[[Retry], None] = lambda _retry: None,
+        on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
         urls = [endpoint(each) for each in ([url] if isinstance(url, str) else url)]
         if not urls:
@@ -68,7 +68,7 @@ class Client:
             raise ValueError(f"buffer_chars must be at least {LEAST_BUFFER_CHARS}.")
         self._give_up_after_s = give_up_after_s
         self._buffer_chars = buffer_chars
-        self._link = Link(urls, api_key, keepalive_s, on_retry)
+        self._link = Link(urls, api_key, keepalive_s, on_retry or RetryLog())
 
     async def __aenter__(self) -> Self:
         self._link.start()

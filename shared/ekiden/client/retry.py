@@ -1,9 +1,13 @@
 """When to try again and when to give up; knows no network."""
 
+import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+# The standard library's logger: an application that configures nothing finds warnings on its stderr.
+log = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
@@ -15,6 +19,18 @@ class Retry:
 
     reason: str
     delay_s: float
+
+
+class RetryLog:
+    """Warns once of each reason, so that nobody waits without knowing for what."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def __call__(self, retry: Retry) -> None:
+        if retry.reason != self._told:
+            self._told = retry.reason
+            log.warning("%s Trying again.", retry.reason)
 
 
 class Backoff:

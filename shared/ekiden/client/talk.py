@@ -106,13 +106,15 @@ class _Talk:
         """The history after one more answer; an error leaves it as it was, and the conversation goes on."""
         messages = [*history, Message("user", line)]
         try:
-            text, _ = asyncio.run(self._answer(messages))
+            text, whole = asyncio.run(self._answer(messages))
         except EkidenError as error:
             self._screen.notice(_sentence(error))
             return history
         except KeyboardInterrupt:  # before there was an answer to cancel, or again while it was cancelled
             self._screen.end_line()
             return history
+        if not whole:
+            self._screen.notice("(stopped)")
         return [*messages, Message("assistant", text)]
 
     async def _check(self) -> None:
@@ -198,6 +200,8 @@ def _forget_interrupt() -> None:
 
 
 def _sentence(error: EkidenError) -> str:
-    if isinstance(error, Unreachable) and error.job is not None:
-        return f"{error} The answer goes on: ekiden chat --job {error.job}"
+    if isinstance(error, Unreachable):
+        if error.job is not None:
+            return f"{error} The answer goes on: ekiden chat --job {error.job}"
+        return f"{error} Is `ekiden up` running? Another address is given with --url or EKIDEN_URL."
     return str(error)

@@ -29,6 +29,8 @@ def locked_data_dir(path: Path) -> Iterator[DataDir]:
     """The directory, made if it must be, ours for a `with` block. Raises SettingsError when it cannot be had."""
     path = path.expanduser().absolute()
     try:
+        if path.exists() and not path.is_dir():
+            raise SettingsError(f"The data directory {path} cannot be used: it is not a directory.")
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
         lock = (path / "lock").open("a+")

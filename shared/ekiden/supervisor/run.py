@@ -30,6 +30,9 @@ def run(settings: Settings, store_url: str | None) -> int:
     except (SettingsError, StoreSilent, ChildRefused) as error:
         console.say(str(error))
         return CONFIG
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # everything has ended; one more Ctrl-C is not about this
     return 0
 
 
@@ -75,6 +78,7 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
             async with kept_running([api, *workers], SERVE_GRACE_S):
                 url = await until_ready(settings, workers, console)
                 console.announce(f"Ready: {url}  ({_summary(settings)}; Ctrl-C stops)")
+                console.say(f"In another terminal: ekiden chat{'' if settings.port == 8000 else f' --url {url}'}")
                 await asyncio.Event().wait()
 
 
