@@ -68,7 +68,9 @@ class Settings(BaseSettings):
         "auto", description="Weights and activations; auto is float32 on CPU and the model's own on CUDA."
     )
     max_running: Count = Field(32, description="Sequences generated at the same time by one worker.")
-    threads: int = Field(0, ge=0, description="CPU threads of one worker; 0 takes all cores, under `ekiden up` cores / workers.")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of one worker; 0: all cores, under `ekiden up` cores / workers."
+    )
     context_tokens: int = Field(0, ge=0, description="Longest prompt + answer; 0 takes the model's own.")
     kv_cache_tokens: int = Field(
         0, ge=0, description="Tokens the KV cache holds; 0 sizes it from the context and memory."
@@ -100,7 +102,10 @@ class Settings(BaseSettings):
     queue_wait_s: Seconds = Field(3600.0, description="Longest wait in the queue; then queue_timeout.")
     run_limit_s: Seconds = Field(3600.0, description="Longest time from first claim to end; then run_timeout.")
     abandon_grace_s: Seconds = Field(300.0, description="How long a job nobody watches runs on; then abandoned.")
-    keep_log_s: Seconds = Field(600.0, description="How long prompt and answer stay after the end; prompts of errors stay with the summary.")
+    keep_log_s: Seconds = Field(
+        600.0,
+        description="How long prompt and answer stay after the end; a failed job's prompt as long as its summary.",
+    )
     keep_summary_s: Seconds = Field(86_400.0, description="How long the summary without text stays after the end.")
 
     @field_validator("api_keys", mode="before")

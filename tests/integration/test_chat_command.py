@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import httpx
 
+from ekiden.net import free_port
 from ekiden.protocol import Message
 from tests.support.fake_engine import expected_ids, text_of
 from tests.support.processes import Api, Processes
 from tests.support.terminal import CTRL_C, CTRL_D, terminal
-from tests.support.valkey import free_port
 
 PROGRAM = "import typer; from ekiden.chat_command import register; app = typer.Typer(); register(app); app()"
 COMMAND = (sys.executable, "-c", PROGRAM)

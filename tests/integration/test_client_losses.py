@@ -15,12 +15,12 @@ from ekiden.errors import (
     QueueFull,
     Unauthorized,
 )
+from ekiden.net import free_port
 from ekiden.protocol import Attached, Delta, Moved
 from tests.support.client import read_some, run
 from tests.support.fake_engine import expected
 from tests.support.processes import Api, Processes
 from tests.support.relay import relay_to
-from tests.support.valkey import free_port
 from tests.support.waiting import until_async
 
 

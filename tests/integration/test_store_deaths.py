@@ -160,7 +160,7 @@ def test_progress_clears_the_suspicion(fleet: Fleet) -> None:
 def test_handoff_moves_jobs_without_a_death(fleet: Fleet) -> None:
     fleet.submit("j1")
     [old] = fleet.claim(fleet.worker("w1"))
-    assert fleet.store.run(fleet.commands.handoff("w1", [], leave=True)) == 1
+    assert fleet.store.run(fleet.commands.handoff("w1")) == 1
     assert fleet.append("w1", old, 0, "late")[0] is AppendOutcome.FENCED
     assert fleet.store.redis.hget(fleet.store.keys.job("j1"), "deaths") == b"0"
     assert [c.attempt for c in fleet.claim(fleet.worker("w2"))] == [2]

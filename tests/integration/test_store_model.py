@@ -135,7 +135,7 @@ class Walk:
 
     def hand_off(self) -> None:
         if self.random.random() < 0.2 and len(self.workers) > 1 and (worker := self.some_worker()):
-            self.fleet.store.run(self.fleet.commands.handoff(worker, [], leave=True))
+            self.fleet.store.run(self.fleet.commands.handoff(worker))
             self.lost = (worker, self.workers.pop(worker))
 
     def attach(self) -> None:
@@ -171,7 +171,7 @@ class Walk:
         for other, jobs in list(self.workers.items()):
             for claim, cursor in jobs.values():
                 self.fleet.append(other, claim, cursor, end=Ending("stop"))
-            self.fleet.store.run(self.fleet.commands.handoff(other, [], leave=True))
+            self.fleet.store.run(self.fleet.commands.handoff(other))
         while claims := self.fleet.claim(worker, 8):
             for claim in claims:
                 self.fleet.append(worker, claim, len(claim.records), end=Ending("stop"))

@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
+from ekiden.net import free_port
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore
 from ekiden.store.types import WorkerInfo
 from ekiden_worker import health
 from tests.support.processes import Processes
-from tests.support.valkey import free_port
 from tests.support.waiting import until
 
 StartFleet = Callable[[Settings], Processes]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from ekiden.net import free_port
 from ekiden.settings import Settings
-from tests.support.valkey import free_port
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]

@@ -50,7 +50,6 @@ def serve(settings: Settings, runner: Runner) -> int:
     signals.setup_logging.connect(_keep_our_logging, weak=False)
     app: WorkerApp = create_celery(settings, WorkerApp)
     app.runner = runner
-    app.conf.worker_pool = "ekiden_worker.pool:EnginePool"
 
     @app.task(name=TASK, bind=False, ignore_result=True)  # type: ignore[untyped-decorator]
     def generate(job: str) -> None:

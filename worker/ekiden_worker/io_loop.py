@@ -321,7 +321,7 @@ class IoLoop:
         if self._incarnation:
             self._prompts.stop()
             self._flush()
-            moved = self._store.run(self._store.commands.handoff(self._incarnation, [], leave=True))
+            moved = self._store.run(self._store.commands.handoff(self._incarnation))
             log.info("left", handed_over=moved)
         self._left.set()
 

@@ -39,7 +39,7 @@ def model_path(settings: Settings) -> Path:
         return default_model(settings.cache_dir)
     if given.is_absolute() or settings.model.startswith((".", "~")) or settings.model.endswith(".gguf"):
         raise ModelError(f"There is no model at {given}.")
-    from ekiden_worker.hub import hub_folder
+    from ekiden_worker.hf_hub import hub_folder
 
     return hub_folder(settings.model)
 

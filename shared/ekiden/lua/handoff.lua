@@ -1,12 +1,7 @@
 --!include core timers watch queue finish requeue
--- A worker gives jobs back without a death; when it leaves, all of them, and it is gone.
--- ARGV 2 worker · 3 '1' when it leaves · then jobs
+-- A worker leaves and gives its jobs back, without a death.
+-- ARGV 2 worker
 -- Returns how many jobs were queued again
-local worker, moved = ARGV[2], 0
-if ARGV[3] == '1' then
-  moved = remove_worker(worker, false)
-else
-  moved = give_back(worker, { unpack(ARGV, 4) }, false)
-end
+local moved = remove_worker(ARGV[2], false)
 flush()
 return moved

@@ -116,9 +116,9 @@ class Commands:
             args += row.records
         return self._command("append", args, _appended)
 
-    def handoff(self, incarnation: str, jobs: Sequence[str], *, leave: bool) -> Command[int]:
-        """Queue jobs again without counting a death; with `leave`, all, and unregister. Returns how many moved."""
-        return self._command("handoff", (incarnation, int(leave), *jobs), int)
+    def handoff(self, incarnation: str) -> Command[int]:
+        """Unregister a worker and queue its jobs again without counting a death. Returns how many moved."""
+        return self._command("handoff", (incarnation,), int)
 
 
 def _nothing(_reply: object) -> None:

@@ -1,7 +1,7 @@
 """One forward pass over the chunks of a step."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from ekiden_worker.engine.attention import IMPLEMENTATION, PagedStep, Prefill, P
 from ekiden_worker.engine.block_manager import TRASH_BLOCK
 from ekiden_worker.engine.interface import EngineError
 from ekiden_worker.engine.scheduler import Chunk
+
+Ids = Sequence[int] | Sequence[list[int]]
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
@@ -126,7 +128,7 @@ class ModelRunner:
         mask = torch.zeros(behind.shape, dtype=self._model.dtype, device=self._model.device)
         return mask.masked_fill_(behind, -torch.inf)[:, None, None]
 
-    def _pages(self, blocks: Any) -> dict[int, torch.Tensor]:
+    def _pages(self, blocks: Ids) -> dict[int, torch.Tensor]:
         table = self._tensor(blocks)
         return {kv_heads: pages_of(table, kv_heads) for kv_heads in self._kv_heads}
 
@@ -141,5 +143,5 @@ class ModelRunner:
         size = self._block_size
         return [block_table[at // size] * size + at % size for at in range(start, start + count)]
 
-    def _tensor(self, values: Any) -> torch.Tensor:
+    def _tensor(self, values: Ids) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._model.device)

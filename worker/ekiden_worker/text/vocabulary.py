@@ -1,6 +1,7 @@
 """What each id stands for: bytes of a character stream, whole characters, or nothing."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ def _decoder_steps(decoder: dict[str, Any] | None) -> list[dict[str, Any]]:
     return list(decoder["decoders"]) if decoder["type"] == "Sequence" else [decoder]
 
 
-def _pieces(tokenizer: Tokenizer, description: dict[str, Any], convert: Any) -> tuple[Piece, ...]:
+def _pieces(tokenizer: Tokenizer, description: dict[str, Any], convert: Callable[[str], Piece]) -> tuple[Piece, ...]:
     size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
     pieces: list[Piece] = [None] * size
     for text, token_id in tokenizer.get_vocab(with_added_tokens=False).items():
