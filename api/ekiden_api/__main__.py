@@ -1,5 +1,7 @@
 """`python -m ekiden_api`: one API process."""
 
+import logging
+import resource
 import socket
 import sys
 
@@ -11,6 +13,7 @@ from ekiden.logs import configure_logging
 from ekiden.net import check_exposure, listen
 from ekiden.settings import Settings, SettingsError, load_settings
 from ekiden_api.app import create_app
+from ekiden_api.websocket import Protocol, RefusalsAreNoErrors
 
 log = structlog.get_logger()
 
@@ -32,13 +35,22 @@ def main() -> int:
     return 0
 
 
+def allow_many_connections() -> None:
+    """Raise the soft limit of open files, often 1,024, to the hard one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError) as error:  # macOS has a limit below its own hard one
+        log.warning("open_files_limited", error=str(error))
+
+
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Run the server on a bound socket."""
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
         access_log=False,
-        ws="websockets-sansio",
+        ws=Protocol,
         ws_max_size=HARD_FRAME_LIMIT_BYTES,
         ws_ping_interval=10.0,
         ws_ping_timeout=20.0,
@@ -46,6 +58,8 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         timeout_graceful_shutdown=2,
         server_header=False,
     )
+    logging.getLogger("uvicorn.error").addFilter(RefusalsAreNoErrors())
+    allow_many_connections()
     host, port = listener.getsockname()[:2]
     log.info("api_listening", host=host, port=port)
     uvicorn.Server(config).run(sockets=[listener])

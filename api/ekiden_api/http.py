@@ -30,7 +30,7 @@ async def healthz() -> dict[str, str]:
 async def readyz(request: Request) -> JSONResponse:
     """A chat would be accepted; with EKIDEN_READY_NEEDS_WORKER also: a worker would answer it."""
     service = service_of(request)
-    missing = [] if service.link.listening else ["store"]
+    missing = [] if service.link.listening and service.link.telling else ["store"]
     try:
         workers = len(await live_workers(service.store))
     except (redis.RedisError, OSError):

@@ -28,6 +28,8 @@ class Link:
         self._away = False
         self.listening = False
         """The live channel is subscribed."""
+        self.telling = False
+        """The store took the last renewal of this replica: it can be written."""
 
     async def listen(self) -> None:
         """Hand every published message to the hub, for ever."""
@@ -73,7 +75,9 @@ class Link:
             self._hub.changed.clear()
             try:
                 await self._round()
+                self.telling = True
             except (redis.RedisError, OSError) as error:
+                self.telling = False
                 if not store_down(error):
                     raise
                 await asyncio.sleep(FIRST_RETRY_S)

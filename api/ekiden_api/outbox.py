@@ -29,7 +29,7 @@ class Outbox:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._frames: deque[ServerFrame | _OpenDelta] = deque()
+        self._frames: deque[str | _OpenDelta] = deque()
         self._open: dict[str, _OpenDelta] = {}
         self._bytes = 0
         self._filled = asyncio.Event()
@@ -61,8 +61,9 @@ class Outbox:
         else:
             if (job := getattr(frame, "job", None)) is not None:
                 self._open.pop(job, None)
-            self._frames.append(frame)
-            self._bytes += FRAME_OVERHEAD_BYTES
+            text = encode(frame)
+            self._frames.append(text)
+            self._bytes += len(text)
         if self.full:
             self._was_full = True
             self._room.clear()
@@ -78,15 +79,16 @@ class Outbox:
 
     def _next(self) -> str:
         frame = self._frames.popleft()
-        self._bytes -= FRAME_OVERHEAD_BYTES
         if isinstance(frame, _OpenDelta):
             if self._open.get(frame.job) is frame:
                 del self._open[frame.job]
             text = "".join(frame.texts)
-            self._bytes -= len(text.encode())
-            frame = Delta(job=frame.job, cursor=frame.cursor, text=text)
+            self._bytes -= FRAME_OVERHEAD_BYTES + len(text.encode())
+            frame = encode(Delta(job=frame.job, cursor=frame.cursor, text=text))
+        else:
+            self._bytes -= len(frame)
         if self._was_full and self._bytes <= self._max_bytes // 2:
             self._was_full = False
             self._room.set()
             self.on_drained()
-        return encode(frame)
+        return frame

@@ -4,15 +4,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import redis
 import structlog
 from kombu.exceptions import OperationalError
 
-from ekiden.broker import TASK, create_celery
+from ekiden.broker import TASK, create_celery, queue_key
 from ekiden.settings import Settings
+from ekiden.store import BlockingStore
 
 log = structlog.get_logger()
 
 MAX_WAITING = 1000
+
+# Messages in the store beyond which no more are sent: without workers nobody takes them, and they outlive their jobs.
+MAX_UNREAD = 1000
 
 
 class WakeUps:
@@ -20,6 +25,8 @@ class WakeUps:
 
     def __init__(self, settings: Settings) -> None:
         self._app = create_celery(settings)
+        self._store = BlockingStore(settings)
+        self._queue = queue_key(settings)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wake-ups")
         self._waiting = 0
 
@@ -31,8 +38,9 @@ class WakeUps:
 
     def _send(self, job: str) -> None:
         try:
-            self._app.send_task(TASK, (job,), retry=False)
-        except (OperationalError, OSError) as error:
+            if self._store.redis.llen(self._queue) < MAX_UNREAD:
+                self._app.send_task(TASK, (job,), retry=False)
+        except (OperationalError, redis.RedisError, OSError) as error:
             log.warning("wake_up_not_sent", job=job, error=type(error).__name__)
         finally:
             self._waiting -= 1
@@ -41,6 +49,7 @@ class WakeUps:
         """End the thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
         self._app.close()
+        self._store.close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     """Celery's settings. A message is a wake-up with a job id, acked early: recovery is the job store's."""
     return {
         "broker_url": settings.redis_url,
-        "task_default_queue": f"{settings.key_prefix}.{QUEUE}",
+        "task_default_queue": _queue(settings),
         "task_acks_late": False,
         "task_ignore_result": True,
         "result_backend": None,
@@ -34,9 +34,22 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 5,
-            "global_keyprefix": f"{{{settings.key_prefix}}}:celery:",
+            "global_keyprefix": _key_prefix(settings),
         },
     }
+
+
+def queue_key(settings: Settings) -> str:
+    """The LIST that holds unread messages."""
+    return _key_prefix(settings) + _queue(settings)
+
+
+def _queue(settings: Settings) -> str:
+    return f"{settings.key_prefix}.{QUEUE}"
+
+
+def _key_prefix(settings: Settings) -> str:
+    return f"{{{settings.key_prefix}}}:celery:"
 
 
 def create_celery(settings: Settings, app_class: type[Celery] = Celery) -> Any:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import msgspec
 
@@ -26,13 +26,14 @@ MAX_FRAME_BYTES = 1 << 20
 MAX_ID_LENGTH = 128
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
+MAX_REASON_LENGTH = 200
 MAX_CURSOR = 1 << 53
 PRIORITIES = range(-10, 11)
 ROLES = ("system", "user", "assistant")
 
 # name → (range in words, test)
 RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "max_tokens": ("at least 1", lambda v: 1 <= v < 1 << 31),
+    "max_tokens": ("between 1 and 2^31 − 1", lambda v: 1 <= v < 1 << 31),
     "temperature": ("between 0 and 2", lambda v: 0 <= v <= 2),
     "top_p": ("above 0 and at most 1", lambda v: 0 < v <= 1),
     "top_k": ("between 0 and 1,000,000", lambda v: 0 <= v <= 1_000_000),
@@ -160,29 +161,26 @@ def _refuse_syntax(text: str) -> NoReturn:
 
 
 def _refuse_numbers(text: str) -> None:
-    """Raise OutOfRange when the frame would be JSON if NaN and Infinity were numbers of it."""
+    """Raise OutOfRange when a number of the frame is NaN or infinite, which is no JSON, or too large to be one."""
     try:
-        path = _not_finite(json.loads(text), "")
+        frame = json.loads(text)
     except (ValueError, RecursionError):
         return
-    if path is not None:
-        raise OutOfRange(f"{path} must be a finite number.")
-
-
-def _not_finite(value: Any, path: str) -> str | None:
-    if isinstance(value, float) and not math.isfinite(value):
-        return path or "A number"
-    items: list[tuple[str, Any]] = []
-    if isinstance(value, dict):
-        items = [(f"{path}.{name}".lstrip("."), item) for name, item in value.items()]
-    elif isinstance(value, list):
-        items = [(f"{path}[{number}]", item) for number, item in enumerate(value)]
-    return next((found for at, item in items if (found := _not_finite(item, at)) is not None), None)
+    fields: list[tuple[str, object]] = []
+    if isinstance(frame, dict):
+        fields = [(name, frame.get(name)) for name in ("priority", "cursor")]
+        if isinstance(params := frame.get("params"), dict):
+            fields += [(f"params.{name}", params.get(name)) for name in RANGES]
+    for path, value in fields:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OutOfRange(f"{path} must be a finite number.")
 
 
 def _readable(reason: str) -> str:
     """msgspec's sentence, with `$.params.top_p` as params.top_p."""
-    return re.sub(r" - at `\$\.?([^`]*)`", r" at \1", reason).replace("`", "")
+    words = re.sub(r" - at `\$\.?([^`]*)`", r" at \1", reason).replace("`", "")
+    # It names fields as the client spelled them, which may be a megabyte.
+    return words if len(words) <= MAX_REASON_LENGTH else f"{words[:MAX_REASON_LENGTH]}…"
 
 
 def _is_text(value: str) -> bool:

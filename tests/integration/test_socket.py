@@ -1,6 +1,7 @@
 """The contract over a real API process: one worker with a fake engine, several clients."""
 
 import asyncio
+import itertools
 import json
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -11,13 +12,16 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from ekiden.broker import queue_key
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore
 from ekiden.store.clients import POOL_CONNECTIONS
+from ekiden_api.wakeups import MAX_UNREAD
 from tests.support.fake_engine import expected
 from tests.support.processes import Api, Processes
 from tests.support.socket import Socket, connected
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
 
 Body = Callable[[Socket], Coroutine[Any, Any, None]]
 
@@ -339,3 +343,28 @@ def test_a_frame_that_cannot_be_read_does_not_end_the_streams(settings: Settings
 
     talk(api, body)
     assert "frame_not_understood" in api.text()
+
+
+def test_a_client_that_pings_and_does_not_read_is_dropped(api: Api) -> None:
+    async def body(socket: Socket) -> None:
+        socket.connection.transport.pause_reading()
+        with pytest.raises((ConnectionClosed, OSError)):
+            for number in itertools.count():
+                await socket.connection.ping(f"{number:0125}")
+
+    talk(api, body)
+
+
+def test_wake_ups_do_not_pile_up_while_no_worker_reads_them(settings: Settings, fleet: Processes) -> None:
+    store = BlockingStore(settings)
+    store.redis.rpush(queue_key(settings), *(b"unread" for _ in range(MAX_UNREAD - 1)))
+    api = fleet.api()
+
+    async def body(socket: Socket) -> None:
+        for _ in range(3):
+            await socket.chat()
+
+    talk(api, body)
+    until(lambda: store.redis.llen(queue_key(settings)) == MAX_UNREAD)
+    talk(api, body)
+    assert store.redis.llen(queue_key(settings)) == MAX_UNREAD

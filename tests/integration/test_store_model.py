@@ -185,7 +185,7 @@ class Walk:
 @pytest.mark.parametrize("seed", [random.SystemRandom().randrange(2**32), 7])
 def test_a_random_history_keeps_every_invariant(make_settings: Callable[..., Settings], seed: int) -> None:
     print(f"seed {seed}")
-    fleet = Fleet(make_settings(early_reap_s=0, lease_s=60, beat_interval_s=60))
+    fleet = Fleet(make_settings(early_reap_s=0, lease_s=120, beat_interval_s=60))
     walk = Walk(fleet, seed)
     for number in range(STEPS // 2):
         walk.step()

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from ekiden.protocol import Delta, Done, Pong, decode_server
+from ekiden.protocol import Delta, Done, Error, Pong, decode_server
 from ekiden_api.outbox import Outbox
 
 
@@ -64,3 +64,9 @@ async def _bounds() -> None:
 
 def test_a_full_outbox_says_so_and_tells_when_it_has_drained() -> None:
     asyncio.run(_bounds())
+
+
+def test_frames_count_with_their_whole_size() -> None:
+    outbox = Outbox(10_000)
+    outbox.put(Error(code="invalid_request", message="x" * 10_000))
+    assert outbox.full
