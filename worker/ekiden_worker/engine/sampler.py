@@ -106,7 +106,10 @@ def _choose_among(
     keep = within_k & (cumulative - probabilities < top_p) & (probabilities >= min_p * probabilities[:, :1])
     keep[:, 0] = True
     enough = (top_k[:, 0] <= width) | ~keep[:, -1]
-    choice = _inverse(torch.where(keep, probabilities, 0.0).cumsum(-1), draws)
+    # In the order of ids: the noise of another batch may swap neighbours in likelihood, and would change the choice.
+    ids, by_id = ids.sort(-1)
+    mass = torch.where(keep, probabilities, 0.0).gather(-1, by_id)
+    choice = _inverse(mass.cumsum(-1), draws)
     return ids.gather(-1, choice[:, None])[:, 0], enough
 
 
