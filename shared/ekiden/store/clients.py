@@ -96,12 +96,24 @@ class BlockingStore:
         return command.parse(self._script(command.script)(keys=[self.keys.prefix], args=command.args))
 
     def run_many(self, commands: Sequence[Command[Any]]) -> list[Any]:
-        """Call several scripts in one round trip, in order; each reply is parsed, errors are raised."""
+        """Call several scripts in one round trip, in order; each reply is parsed, errors are raised.
+
+        All are called again when the server did not know one of them: for scripts that a repetition does not harm.
+        """
+        try:
+            replies = self._pipelined(commands)
+        except redis.exceptions.NoScriptError:
+            for name in {command.script for command in commands}:
+                self.redis.script_load(script_source(name))
+            replies = self._pipelined(commands)
+        return [command.parse(reply) for command, reply in zip(commands, replies, strict=True)]
+
+    def _pipelined(self, commands: Sequence[Command[Any]]) -> list[Any]:
         with self.redis.pipeline(transaction=False) as pipe:
             for command in commands:
-                self._script(command.script)(keys=[self.keys.prefix], args=command.args, client=pipe)
-            replies = pipe.execute()
-        return [command.parse(reply) for command, reply in zip(commands, replies, strict=True)]
+                pipe.evalsha(self._script(command.script).sha, 1, self.keys.prefix, *command.args)
+            replies: list[Any] = pipe.execute()
+        return replies
 
     def close(self) -> None:
         self.redis.close()
