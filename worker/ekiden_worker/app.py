@@ -37,6 +37,11 @@ class QuietWorker(Worker):  # type: ignore[misc]
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
 
+    def on_start(self) -> None:
+        """Celery has turned its own warnings on; one is about tasks whose connection is lost: ours hold no work."""
+        super().on_start()
+        warnings.simplefilter("ignore", CPendingDeprecationWarning)
+
     def set_process_status(self, info: str) -> None:
         """Celery would rename the process; operators look for its command line."""
 
@@ -58,8 +63,6 @@ def serve(settings: Settings, runner: Runner) -> int:
     with warnings.catch_warnings():
         # Celery warns root, for the sake of pickle, which is not accepted here.
         warnings.simplefilter("ignore", SecurityWarning)
-        # And of what it does with tasks when its connection is lost; ours hold no work.
-        warnings.simplefilter("ignore", CPendingDeprecationWarning)
         worker = QuietWorker(
             app=app,
             hostname=f"ekiden-{uuid.uuid4().hex[:8]}@%h",
