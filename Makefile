@@ -39,7 +39,7 @@ bench: $(VENV)/.installed-dev
 
 fuzz: $(VENV)/.installed-dev
 	EKIDEN_TEST_STORE_STEPS=60000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_store_model.py
-	EKIDEN_TEST_EXAMPLES=20000 $(BIN)/python -m pytest --timeout 3600 tests/unit/text tests/unit/test_feed.py
+	EKIDEN_TEST_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 3600 tests/unit/text tests/unit/test_feed.py tests/unit/prompts/test_forgery.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from ekiden.settings import Settings, load_settings
@@ -15,6 +16,12 @@ from tests.support.valkey import ValkeyServer, running_valkey
 # What a developer exported must not steer a test.
 for _name in [name for name in os.environ if name.startswith("EKIDEN_") and not name.startswith("EKIDEN_TEST_")]:
     del os.environ[_name]
+
+# No deadline: these machines are shared. `make fuzz` asks for more examples.
+hypothesis.settings.register_profile(
+    "ekiden", deadline=None, max_examples=int(os.environ.get("EKIDEN_TEST_EXAMPLES", "150"))
+)
+hypothesis.settings.load_profile("ekiden")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Whatever is lost, doubled or early: with snapshots in between, the client gets the exact text once."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.jobs import State
@@ -52,7 +52,6 @@ def snapshot(texts: list[str], frames: list[AnyFrame], seen: int, cursor: int) -
     )
 
 
-@settings(max_examples=300)
 @given(st.data())
 def test_the_text_is_exact_and_ends_once(data: st.DataObject) -> None:
     texts = data.draw(st.lists(st.sampled_from(["", "a", "bc", "é "]), max_size=12))

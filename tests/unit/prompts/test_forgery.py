@@ -3,7 +3,7 @@
 from functools import cache
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models
 
@@ -79,7 +79,6 @@ def segments(name: str, messages: list[Message]) -> tuple[list[int], list[str]]:
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "mistral", "gemma"])
-@settings(max_examples=150, deadline=None)
 @given(contents=CONVERSATIONS)
 def test_contents_stay_text_between_the_same_control_tokens(name: str, contents: list[str]) -> None:
     shown = [content.strip() for content in contents] if name in ("llama3", "gemma") else contents
