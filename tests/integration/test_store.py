@@ -86,7 +86,7 @@ def test_positions_follow_priority_and_age(fleet: Fleet) -> None:
     assert [fleet.view(job).position for job in "cab"] == [0, 1, 2]
 
 
-def test_ten_thousand_jobs_of_one_user_are_claimed_in_order(make_settings: Callable[..., Settings]) -> None:
+def test_many_jobs_of_one_user_are_claimed_in_order(make_settings: Callable[..., Settings]) -> None:
     fleet = Fleet(make_settings(max_queued_jobs=10_000))
     jobs = [f"{i * 7919 % 1000:03}" for i in range(1000)]
     for job in jobs:

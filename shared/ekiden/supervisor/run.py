@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 
 from ekiden.exit_codes import CONFIG
 from ekiden.net import check_exposure, free_port, listen
@@ -78,7 +81,7 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
             async with kept_running([api, *workers], SERVE_GRACE_S):
                 url = await until_ready(settings, workers, console)
                 console.announce(f"Ready: {url}  ({_summary(settings)}; Ctrl-C stops)")
-                console.say(f"In another terminal: ekiden chat{'' if settings.port == 8000 else f' --url {url}'}")
+                console.say(f"In another terminal: {_program()} chat{'' if settings.port == 8000 else f' --url {url}'}")
                 await asyncio.Event().wait()
 
 
@@ -135,6 +138,15 @@ def _first(error: BaseException) -> BaseException:
 def _cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _program() -> str:
+    """How a person in this folder calls the program."""
+    invoked = Path(sys.argv[0])
+    found = shutil.which("ekiden")
+    if invoked.name != "ekiden" or (found and invoked.exists() and invoked.samefile(found)):
+        return "ekiden"
+    return str(invoked)
 
 
 def _summary(settings: Settings) -> str:
