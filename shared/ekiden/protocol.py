@@ -7,6 +7,9 @@ from typing import Literal
 
 import msgspec
 
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""Where `ekiden up` serves unless told otherwise."""
+
 SUBPROTOCOL = "ekiden.v1"
 BEARER_SUBPROTOCOL_PREFIX = "ekiden.bearer."
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from ekiden.protocol import DEFAULT_URL
+
 PREFIX = "EKIDEN_"
 DEFAULT_ENGINE = "ekiden_worker.model:load"
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
@@ -150,7 +152,7 @@ class ClientSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
-    url: str = Field("http://127.0.0.1:8000", min_length=1, description="The service `ekiden chat` talks to.")
+    url: str = Field(DEFAULT_URL, min_length=1, description="The service `ekiden chat` talks to.")
     api_key: SecretStr | None = Field(None, description="The key `ekiden chat` gives.")
 
 

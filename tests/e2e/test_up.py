@@ -14,18 +14,13 @@ import redis
 from websockets.exceptions import InvalidHandshake
 
 from ekiden.exit_codes import CONFIG
-from ekiden.protocol import Message
 from ekiden.settings import DEFAULT_ENGINE
-from tests.support.fake_engine import expected_ids, text_of
+from tests.support.fake_engine import expected
 from tests.support.socket import Socket, connected
 from tests.support.up import Up, up, workers
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.e2e
-
-
-def expected(text: str, count: int, seed: int) -> str:
-    return text_of(expected_ids([Message("user", text)], seed, count))
 
 
 def socket_url(url: str) -> str:
@@ -54,7 +49,7 @@ def chat(url: str, count: int = 20) -> str:
 def test_ctrl_c_ends_everything_also_where_sigint_was_ignored(tmp_path: Path) -> None:
     with up(tmp_path, ignore_sigint=True) as running:
         url = running.ready()
-        assert chat(url) == expected("Hello", 20, 5)
+        assert chat(url) == expected(20, seed=5)
         assert running.end(signal.SIGINT) == 0
         assert running.nothing_left()
         assert "Traceback" not in running.text()
@@ -75,7 +70,7 @@ def test_killing_the_supervisor_leaves_no_process_and_loses_no_accepted_job(tmp_
         first.end(signal.SIGKILL)
         until(first.nothing_left, what="the end of all children")
     with up(tmp_path) as second:
-        assert talk(second.ready(), follow) == expected("Hello", 400, 5)
+        assert talk(second.ready(), follow) == expected(400, seed=5)
 
 
 @pytest.mark.parametrize("part", ["ekiden_worker", "ekiden_api", "valkey-server"])
@@ -89,13 +84,13 @@ def test_a_part_that_dies_is_started_again(tmp_path: Path, part: str) -> None:
             if part == "ekiden_api":
                 await client.connection.wait_closed()
             else:
-                assert await client.answer(job) == expected("Hello", 300, 5)
+                assert await client.answer(job) == expected(300, seed=5)
                 return
         while True:
             try:
                 async with connected(socket_url(url)) as again:
                     await again.send(type="attach", job=job, cursor=0)
-                    assert await again.answer(job) == expected("Hello", 300, 5)
+                    assert await again.answer(job) == expected(300, seed=5)
                     return
             except (OSError, InvalidHandshake):
                 await asyncio.sleep(0.05)
@@ -194,7 +189,7 @@ def test_a_second_signal_kills_at_once(tmp_path: Path) -> None:
 
 def test_an_external_store_is_used(tmp_path: Path, store_url: str) -> None:
     with up(tmp_path, REDIS_URL=store_url, EKIDEN_KEY_PREFIX=f"up-{os.getpid()}") as running:
-        assert chat(running.ready()) == expected("Hello", 20, 5)
+        assert chat(running.ready()) == expected(20, seed=5)
         assert "valkey-server" not in running.look()
 
 

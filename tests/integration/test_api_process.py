@@ -11,9 +11,8 @@ import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from ekiden.protocol import Message
 from ekiden.settings import Settings
-from tests.support.fake_engine import expected_ids, text_of
+from tests.support.fake_engine import expected
 from tests.support.processes import Api, Process, Processes
 from tests.support.socket import connected
 from tests.support.valkey import ValkeyServer
@@ -117,7 +116,6 @@ def test_sigterm_closes_sockets_so_that_clients_go_on_elsewhere(settings: Settin
     fleet = fleet_of(settings)
     fleet.worker(EKIDEN_TEST_STEP_S="0.01")
     first, second = fleet.api(), fleet.api()
-    expected = text_of(expected_ids([Message("user", "Hello")], 1, 300))
 
     async def run() -> None:
         async with connected(first.socket) as one, connected(first.socket) as idle:
@@ -133,7 +131,7 @@ def test_sigterm_closes_sockets_so_that_clients_go_on_elsewhere(settings: Settin
             seen, cursor = one.text(job), max(frame.get("cursor", 0) for frame in one.of(job))
         async with connected(second.socket) as two:
             await two.send(type="attach", job=job, cursor=cursor)
-            assert seen + await two.answer(job) == expected
+            assert seen + await two.answer(job) == expected(300)
 
     asyncio.run(run())
     assert first.end() in (0, -signal.SIGTERM)

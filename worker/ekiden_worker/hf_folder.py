@@ -6,7 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 from ekiden_worker.model_files import build_once, say
-from ekiden_worker.runtime import ModelError
+from ekiden_worker.runtime import ModelError, first_line
 
 
 def converted(gguf: Path, cache_dir: Path) -> Path:
@@ -29,8 +29,7 @@ def _convert(gguf: Path, folder: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     except Exception as error:  # noqa: BLE001 (the reader raises whatever a broken file leads it to)
-        reason = str(error).strip() or type(error).__name__
-        raise ModelError(f"The file {gguf} cannot be read as GGUF: {reason.splitlines()[0]}") from None
+        raise ModelError(f"The file {gguf} cannot be read as GGUF: {first_line(error)}") from None
     config = loaded.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config

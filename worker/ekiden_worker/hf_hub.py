@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ekiden_worker.model_files import say, size_of
-from ekiden_worker.runtime import ModelError
+from ekiden_worker.runtime import ModelError, first_line
 
 # No code, and no pickles.
 PATTERNS = ["*.json", "*.jinja", "*.model", "*.txt", "*.safetensors"]
@@ -29,11 +29,10 @@ def hub_folder(model: str) -> Path:
     except HFValidationError:
         raise ModelError(f"There is no folder {model}, and it is no id of a model on the hub.") from None
     except HfHubHTTPError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"The hub does not give the model {model}: {reason}") from None
+        raise ModelError(f"The hub does not give the model {model}: {first_line(error)}") from None
     except OSError as error:
         raise ModelError(
-            f"The model {model} is not in the cache, and the hub cannot be reached: {_first(error)}"
+            f"The model {model} is not in the cache, and the hub cannot be reached: {first_line(error)}"
         ) from None
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"The model {model} has no weights as safetensors.")
@@ -73,7 +72,3 @@ def _progress(model: str, missing: int, cache: Path) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def _first(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

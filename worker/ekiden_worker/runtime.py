@@ -12,6 +12,11 @@ class ModelError(Exception):
     """The model cannot be served; the message is one sentence that says why."""
 
 
+def first_line(error: Exception) -> str:
+    """What a library says in its first line; its kind when it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """One loaded model. `encode_prompt` raises EkidenError for messages the prompt format refuses; any thread."""

@@ -14,10 +14,9 @@ from ekiden.client.follower import Follower
 from ekiden.client.link import Link
 from ekiden.client.retry import Patience, Retry, RetryLog
 from ekiden.errors import FrameTooLarge, InvalidRequest, OutOfRange
-from ekiden.protocol import Chat, Message, OnDisconnect, Params, encode
+from ekiden.protocol import DEFAULT_URL, Chat, Message, OnDisconnect, Params, encode
 from ekiden.validation import MAX_FRAME_BYTES
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 LEAST_BUFFER_CHARS = 1_000
 
 Messages = str | Sequence[Message | Mapping[str, str]]

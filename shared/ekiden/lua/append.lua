@@ -9,7 +9,7 @@ local worker, results = ARGV[2], {}
 local function clear_suspicion(id, worker)
   redis.call('HSET', key('job', id), 'deaths', 0)
   redis.call('HDEL', key('job', id), 'solo', 'solo_for')
-  if redis.call('HGET', key('worker', worker), 'solo') == id then redis.call('HDEL', key('worker', worker), 'solo') end
+  unreserve(worker, id)
 end
 
 local function log(id, start, header, first, count, job)

@@ -8,13 +8,8 @@ redis.call('ZADD', P .. 'workers', now + policy.lease_ms, worker)
 redis.call('HSET', key('worker', worker), 'running', ARGV[3], 'waiting', ARGV[4], 'state', ARGV[5], 'beat', now)
 redis.call('PEXPIRE', key('worker', worker), WORKER_TTL_MS)
 
--- After a silence nobody could beat: the store was away, not the workers. Give all of them one lease to report.
-local last = tonumber(redis.call('HGET', P .. 'fleet', 'last_beat') or '0')
-redis.call('HSET', P .. 'fleet', 'last_beat', now)
-if now - last > 2 * policy.beat_ms then redis.call('HSET', P .. 'fleet', 'no_reap_until', now + policy.lease_ms) end
-
 local reaped = 0
-if now >= tonumber(redis.call('HGET', P .. 'fleet', 'no_reap_until') or '0') then
+if not away_lately('last_beat', 'no_reap_until', 2 * policy.beat_ms, policy.lease_ms) then
   local dead = redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', now)
   if policy.early_ms > 0 then
     -- The kernel closes a dead process's sockets: silent, and its liveness subscription gone, is dead before the

@@ -3,7 +3,7 @@
 One try a call: redis-py would otherwise repeat a write whose reply was lost. Callers own the retry policy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, TypeVar
@@ -47,6 +47,11 @@ def script_source(name: str) -> str:
     return "\n".join([*((folder / "lib" / f"{lib}.lua").read_text() for lib in libraries), rest if libraries else body])
 
 
+def _scripts(client: Any) -> Callable[[str], Any]:
+    """A client's scripts by name, each registered once."""
+    return cache(lambda name: client.register_script(script_source(name)))
+
+
 class Store:
     """The job store for asyncio code."""
 
@@ -64,13 +69,11 @@ class Store:
         self.redis: Any = redis.asyncio.Redis.from_pool(pool)
         self.commands = Commands(settings.key_prefix, Policy.of(settings))
         self.keys = self.commands.keys
-        self._scripts: dict[str, Any] = {}
+        self._script = _scripts(self.redis)
 
     async def run(self, command: Command[T]) -> T:
         """Call a script. Raises redis.RedisError or OSError (see `store_down`); then the outcome is unknown."""
-        script = self._scripts.get(command.script)
-        if script is None:
-            script = self._scripts[command.script] = self.redis.register_script(script_source(command.script))
+        script = self._script(command.script)
         return command.parse(await script(keys=[self.keys.prefix], args=command.args))
 
     async def close(self) -> None:
@@ -89,7 +92,7 @@ class BlockingStore:
         )
         self.commands = Commands(settings.key_prefix, Policy.of(settings))
         self.keys = self.commands.keys
-        self._scripts: dict[str, Any] = {}
+        self._script = _scripts(self.redis)
 
     def run(self, command: Command[T]) -> T:
         """Call a script. Raises redis.RedisError or OSError (see `store_down`); then the outcome is unknown."""
@@ -117,9 +120,3 @@ class BlockingStore:
 
     def close(self) -> None:
         self.redis.close()
-
-    def _script(self, name: str) -> Any:
-        script = self._scripts.get(name)
-        if script is None:
-            script = self._scripts[name] = self.redis.register_script(script_source(name))
-        return script

@@ -33,14 +33,17 @@ local function leave(id, replica)
   end
 end
 
--- After a silence of all the store was away, not the replicas: they get one lease to report.
+-- Notes a sign of life. After a silence of all of them the store was away, not they: true while nobody may be taken for
+-- dead, so that all can report first. Fields of fleet HASH: `last` (ms) of the sign, `guard` (ms) of the end of that time.
+local function away_lately(last, guard, silence_ms, grace_ms)
+  local before = tonumber(redis.call('HGET', P .. 'fleet', last) or '0')
+  redis.call('HSET', P .. 'fleet', last, now)
+  if now - before > silence_ms then redis.call('HSET', P .. 'fleet', guard, now + grace_ms) end
+  return now < tonumber(redis.call('HGET', P .. 'fleet', guard) or '0')
+end
+
 local function remove_dead_replica()
-  local last = tonumber(redis.call('HGET', P .. 'fleet', 'last_call') or '0')
-  redis.call('HSET', P .. 'fleet', 'last_call', now)
-  if now - last > policy.replica_ms / 2 then
-    redis.call('HSET', P .. 'fleet', 'no_leave_until', now + policy.replica_ms)
-  end
-  if now < tonumber(redis.call('HGET', P .. 'fleet', 'no_leave_until') or '0') then return end
+  if away_lately('last_call', 'no_leave_until', policy.replica_ms / 2, policy.replica_ms) then return end
   local replica = redis.call('ZRANGEBYSCORE', P .. 'replicas', '-inf', now, 'LIMIT', 0, 1)[1]
   if not replica then return end
   local ids = redis.call('SRANDMEMBER', key('replica', replica .. ':jobs'), BATCH)

@@ -21,13 +21,16 @@ local function forget(id)
   redis.call('DEL', key('job', id), key('request', id), key('prompt', id), key('log', id), key('watchers', id))
 end
 
+-- The worker may take other jobs beside this one, if it had reserved itself for it.
+local function unreserve(worker, id)
+  if redis.call('HGET', key('worker', worker), 'solo') == id then redis.call('HDEL', key('worker', worker), 'solo') end
+end
+
 -- Take a running job off its worker and its user.
 local function release(job)
   if not job.owner then return end
   redis.call('SREM', key('worker', job.owner .. ':jobs'), job.id)
-  if redis.call('HGET', key('worker', job.owner), 'solo') == job.id then
-    redis.call('HDEL', key('worker', job.owner), 'solo')
-  end
+  unreserve(job.owner, job.id)
   redis.call('SREM', key('user', job.user .. ':running'), job.id)
   rescore(job.user)
   unset(job, 'owner')
