@@ -11,6 +11,7 @@ import pytest
 
 from ekiden.settings import Settings, load_settings
 from tests.support.processes import Processes, processes
+from tests.support.seeded import EXAMPLES, SEED
 from tests.support.valkey import ValkeyServer, running_valkey
 
 # What a developer exported must not steer a test.
@@ -18,10 +19,13 @@ for _name in [name for name in os.environ if name.startswith("EKIDEN_") and not 
     del os.environ[_name]
 
 # No deadline: these machines are shared. `make fuzz` asks for more examples.
-hypothesis.settings.register_profile(
-    "ekiden", deadline=None, max_examples=int(os.environ.get("EKIDEN_TEST_EXAMPLES", "150"))
-)
+hypothesis.settings.register_profile("ekiden", deadline=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("ekiden")
+
+
+def pytest_report_header() -> str:
+    """What repeats this session's random rounds."""
+    return f"random rounds: EKIDEN_TEST_SEED={SEED}"
 
 
 @pytest.fixture(scope="session")

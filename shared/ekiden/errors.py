@@ -73,6 +73,18 @@ class JobNotFound(EkidenError):
     code, http_status = "job_not_found", 404
 
 
+class ConversationNotFound(EkidenError):
+    """No such conversation, or another user's, or it expired."""
+
+    code, http_status = "conversation_not_found", 404
+
+
+class ConversationBusy(EkidenError):
+    """The conversation's last answer is still under way, or it changed at this very moment."""
+
+    code, http_status, retryable = "conversation_busy", 409, True
+
+
 class IdConflict(EkidenError):
     """The same `id` came with another body."""
 

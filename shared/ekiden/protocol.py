@@ -100,11 +100,16 @@ AnyClientFrame = Chat | Regenerate | Cancel | Attach | Park | Resume | Ping
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Token counts of one answer."""
+    """Token counts of one answer.
+
+    `retokenized_tokens`: how many ids of the prompt stand for text of kept answers, but are not the ids that were
+    generated: of a token that a stop sequence cut.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    retokenized_tokens: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True):
@@ -231,7 +236,8 @@ def decode_client(data: str | bytes) -> AnyClientFrame:
 class JobRequest(msgspec.Struct, frozen=True):
     """What a worker needs to answer: stored with the job, every default already resolved except `max_tokens`.
 
-    `max_tokens` None means: as many as fit, up to the server's default.
+    `max_tokens` None means: as many as fit, up to the server's default. In a kept conversation `messages` is the new
+    user message alone; `same_prompt` then asks for another answer to the prompt of the turn that is replaced.
     """
 
     messages: list[Message]
@@ -244,3 +250,4 @@ class JobRequest(msgspec.Struct, frozen=True):
     repetition_penalty: float
     seed: int
     stop: list[str]
+    same_prompt: bool = False

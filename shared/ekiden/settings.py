@@ -1,6 +1,7 @@
 """Every setting of every process: `EKIDEN_` variables, parsed once at start; an unknown one is refused."""
 
 import difflib
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -16,6 +17,11 @@ DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Pairs = Annotated[
+    tuple[tuple[Annotated[str, Field(min_length=1, max_length=256)], Annotated[str, Field(max_length=1024)]], ...],
+    NoDecode,
+    Field(max_length=64),
+]
 
 
 class SettingsError(Exception):
@@ -82,6 +88,28 @@ class Settings(BaseSettings):
         30.0, description="Pending work and no finished step for this long: the worker gives up its jobs."
     )
 
+    prompt_format: str = Field(
+        "auto",
+        pattern=r"^[a-z0-9_]+$",
+        description="How messages become a prompt: llama2, template, plain or dialogue; auto chooses by model.",
+    )
+    system_prompt: str | None = Field(None, description="System message of conversations that bring none.")
+    memory: Literal["multi_turn", "single_turn"] = Field(
+        "multi_turn", description="single_turn shows the model the system message and the last user message alone."
+    )
+    requester_prefix: str = Field(
+        "User: ",
+        pattern=r"\S",
+        description="What stands before a user's text in the dialogue format; it is a stop sequence.",
+    )
+    responder_prefix: str = Field("Assistant: ", description="What stands before an answer in the dialogue format.")
+    replace_input: Pairs = Field(
+        (), description='Texts to replace in user messages, as JSON: [["from","to"],…]; the longest match wins.'
+    )
+    replace_output: Pairs = Field(
+        (), description="Texts to replace in answers, as JSON; a conversation remembers the model's own words."
+    )
+
     worker_slot: str = Field("", description="This worker's place under a supervisor that never runs two in one place.")
 
     beat_interval_s: Seconds = Field(0.25, description="How often a worker renews its lease.")
@@ -110,6 +138,10 @@ class Settings(BaseSettings):
     )
     keep_summary_s: Seconds = Field(86_400.0, description="How long the summary without text stays after the end.")
 
+    keep_conversation_s: Seconds = Field(
+        2_592_000.0, description="How long a conversation is kept after its last change."
+    )
+
     @field_validator("api_keys", mode="before")
     @classmethod
     def _parse_keys(cls, value: object) -> object:
@@ -129,6 +161,21 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_list(cls, value: object) -> object:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("replace_input", "replace_output", mode="before")
+    @classmethod
+    def _parse_pairs(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("must be JSON, a list of pairs of texts") from None
+
+    @field_validator("replace_input", "replace_output", mode="after")
+    @classmethod
+    def _check_pairs(cls, value: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        if len({old for old, _ in value}) < len(value):
+            raise ValueError("names a text twice")
+        return value
 
     @field_validator("cache_dir", "data_dir", mode="after")
     @classmethod

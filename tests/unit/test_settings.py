@@ -47,6 +47,12 @@ BAD: dict[str, list[str]] = {
     "abandon_grace_s": ["0"],
     "keep_log_s": ["0"],
     "keep_summary_s": ["0"],
+    "keep_conversation_s": ["0", "nan"],
+    "prompt_format": ["Llama 2", "-"],
+    "memory": ["long"],
+    "requester_prefix": [" "],
+    "replace_input": ["a:b", '["a", "b"]', '[["", "b"]]', '[["a"]]', '[["a", "b"], ["a", "c"]]', '[["a", 1]]'],
+    "replace_output": ["null", '{"a": "b"}'],
 }
 # Any text is a value of these; what they name is checked where it is used.
 FREE = {
@@ -58,6 +64,8 @@ FREE = {
     "allowed_origins",
     "engine",
     "worker_slot",
+    "system_prompt",
+    "responder_prefix",
 }
 
 
@@ -153,6 +161,11 @@ def test_keys_are_pairs_of_user_and_key(text: str, keys: dict[str, str], monkeyp
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EKIDEN_ALLOWED_HOSTS", " a.example.com,, b.example.com ")
     assert load_settings().allowed_hosts == ("a.example.com", "b.example.com")
+
+
+def test_replacements_are_json_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EKIDEN_REPLACE_OUTPUT", '[["a", "b"], ["\\n", ""]]')
+    assert load_settings().replace_output == (("a", "b"), ("\n", ""))
 
 
 def test_settings_do_not_change() -> None:
