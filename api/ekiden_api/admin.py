@@ -6,28 +6,11 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 
 from ekiden.store.fleet import live_workers
+from ekiden.store.records import JobRecord, read_jobs
 from ekiden_api.access import require_loopback
 from ekiden_api.http import service_of
 
 router = APIRouter(prefix="/admin/api")
-
-_JOB_FIELDS = (
-    "state",
-    "attempt",
-    "deaths",
-    "owner",
-    "n",
-    "user",
-    "model",
-    "prio",
-    "created",
-    "claimed",
-    "first",
-    "ended",
-)
-_JOB_NUMBERS = ("attempt", "deaths", "n", "prio", "created", "claimed", "first", "ended")
-_JOB_NAMES = {"n": "cursor", "prio": "priority", "created": "created_ms", "claimed": "claimed_ms", "first": "first_ms"}
-_JOB_NAMES |= {"ended": "ended_ms", "owner": "worker"}
 
 
 @router.get("/workers")
@@ -52,20 +35,27 @@ async def jobs(
     page = await service.store.redis.zrevrangebyscore(
         service.store.keys.jobs, before, "-inf", start=0, num=limit, withscores=True
     )
-    async with service.store.redis.pipeline(transaction=False) as pipe:
-        for job, _ in page:
-            pipe.hgetall(service.store.keys.job(job.decode()))
-        records = await pipe.execute()
-    rows = [_row(job.decode(), record) for (job, _), record in zip(page, records, strict=True) if record]
+    records = await read_jobs(service.store, [job.decode() for job, _ in page])
+    rows = [_row(record) for record in records if record]
     following = int(page[-1][1]) if len(page) == limit else None
     return {"jobs": [row for row in rows if state is None or row["state"] == state], "next": following}
 
 
-def _row(job: str, record: dict[bytes, bytes]) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: record[name.encode()].decode() for name in _JOB_FIELDS if name.encode() in record}
-    fields |= {name: int(fields[name]) for name in _JOB_NUMBERS if name in fields}
-    row = {"id": job} | {_JOB_NAMES.get(name, name): fields.get(name) for name in _JOB_FIELDS}
-    for name, shown in (("reason", "finish_reason"), ("code", "error_code")):
-        value = record.get(name.encode())
-        row[shown] = value.decode() if value else None
-    return row
+def _row(record: JobRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "state": record.state.value,
+        "attempt": record.attempt,
+        "deaths": record.deaths,
+        "worker": record.owner,
+        "cursor": record.cursor,
+        "user": record.user,
+        "model": record.model,
+        "priority": record.priority,
+        "created_ms": record.created_ms,
+        "claimed_ms": record.claimed_ms,
+        "first_ms": record.first_ms,
+        "ended_ms": record.ended_ms,
+        "finish_reason": record.finish_reason,
+        "error_code": record.error_code,
+    }

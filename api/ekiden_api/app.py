@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 import ekiden
 from ekiden.errors import EkidenError, InvalidRequest, StoreUnavailable
 from ekiden.settings import Settings
-from ekiden_api import admin, chat, http, pages
+from ekiden_api import admin, chat, conversations, http, pages
 from ekiden_api.access import AllowLists, error_response
 from ekiden_api.service import open_service
 
@@ -32,7 +32,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     # The interactive documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
     app = FastAPI(title="Ekiden", version=ekiden.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    for module in (chat, http, admin, pages):
+    for module in (chat, http, conversations, admin, pages):
         app.include_router(module.router)
     app.add_middleware(AllowLists, settings=settings)
     app.add_exception_handler(EkidenError, _on_ekiden_error)

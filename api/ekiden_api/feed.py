@@ -148,7 +148,7 @@ def ended_frame(end: EndedFrame, client_id: str | None) -> ServerFrame:
         job=end.job,
         cursor=end.cursor,
         finish_reason=end.finish_reason,  # type: ignore[arg-type]
-        usage=Usage(end.prompt_tokens, end.cursor, end.cached_tokens),
+        usage=Usage(end.prompt_tokens, end.cursor, end.cached_tokens, end.retokenized_tokens),
         timings=Timings(end.queue_ms, end.ttft_ms, end.total_ms),
     )
 

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import msgspec
 import redis
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from ekiden.errors import JobNotFound
+from ekiden.protocol import Usage
 from ekiden.store.fleet import live_workers
+from ekiden.store.records import read_job
 from ekiden.wire import decode_record
 from ekiden_api.service import Service
 
@@ -67,30 +70,26 @@ async def get_job(request: Request, job: str) -> dict[str, Any]:
     """A job of this user: state, usage, and its text while that is kept."""
     service = service_of(request)
     user = service.access.user(request)
-    record = await _record(service, job)
-    if record is None or record.get("user", "") != user:
+    record = await read_job(service.store, job)
+    if record is None or record.user != user:
         raise JobNotFound("There is no such job.")
     # Up to what the record says: the log may have grown since.
-    count = int(record["n"])
+    count = record.cursor
     log = await service.store.redis.lrange(service.store.keys.log(job), 0, count - 1) if count else []
-    ended = "ended" in record
-    error = {"code": record["code"], "message": record["message"]} if "code" in record else None
+    usage = Usage(record.prompt_tokens, count, record.cached_tokens, record.retokenized_tokens)
     return {
         "id": job,
         "object": "job",
-        "state": record["state"],
-        "model": record["model"],
-        "attempt": int(record["attempt"]),
+        "state": record.state.value,
+        "model": record.model,
+        "conversation": record.conversation,
+        "attempt": record.attempt,
         "cursor": count,
-        "finish_reason": record.get("reason"),
-        "error": error,
-        "usage": {
-            "prompt_tokens": int(record.get("prompt_tokens", 0)),
-            "completion_tokens": count,
-            "cached_tokens": int(record.get("cached", 0)),
-        },
-        "created_ms": int(record["created"]),
-        "ended_ms": int(record["ended"]) if ended else None,
+        "finish_reason": record.finish_reason,
+        "error": {"code": record.error_code, "message": record.error_message} if record.error_code else None,
+        "usage": msgspec.to_builtins(usage),
+        "created_ms": record.created_ms,
+        "ended_ms": record.ended_ms,
         "text": "".join(decode_record(entry).text for entry in log) if log or not count else None,
     }
 
@@ -104,8 +103,3 @@ async def cancel_job(request: Request, job: str) -> dict[str, Any]:
     if found is None:
         raise JobNotFound("There is no such job.")
     return {"id": job, "object": "job", "state": found.value}
-
-
-async def _record(service: Service, job: str) -> dict[str, str] | None:
-    found = await service.store.redis.hgetall(service.store.keys.job(job))
-    return {name.decode(): value.decode() for name, value in found.items()} or None

@@ -11,8 +11,28 @@ router = APIRouter()
 
 _STATIC = resources.files("ekiden_api") / "static"
 
-# The page's one script is made of these, in this order; they share its scope.
-_SCRIPTS = ("base", "store", "connection", "chat", "answer_text", "turn_view", "settings_drawer", "page")
+# The page's one script and one style sheet are made of these, in this order; the scripts share a scope.
+_SCRIPTS = (
+    "base",
+    "turn",
+    "conversation",
+    "store",
+    "server",
+    "connection",
+    "reader",
+    "chat",
+    "conversation_list",
+    "list_view",
+    "answer_text",
+    "words",
+    "turn_view",
+    "scroller",
+    "composer",
+    "settings_drawer",
+    "page",
+)
+_STYLES = ("style", "conversation", "list", "dialogs", "screens")
+_PARTS = ("dialogs", "templates")
 
 
 def _read(name: str) -> str:
@@ -24,13 +44,19 @@ def _source(body: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'"
 
 
-_STYLE = f"\n{_read('style.css')}\n"
+_STYLE = "\n" + "\n\n".join(_read(f"{name}.css") for name in _STYLES) + "\n"
 _SCRIPT = "\n" + "\n\n".join(_read(f"{name}.js") for name in _SCRIPTS) + "\n"
-_PAGE = (
-    _read("page.html")
-    .replace("<style></style>", f"<style>{_STYLE}</style>")
-    .replace('<script type="module"></script>', f'<script type="module">{_SCRIPT}</script>')
-)
+
+
+def _page() -> str:
+    page = _read("page.html")
+    for name in _PARTS:
+        page = page.replace(f"<!-- {name} -->", _read(f"{name}.html"))
+    page = page.replace("<style></style>", f"<style>{_STYLE}</style>")
+    return page.replace('<script type="module"></script>', f'<script type="module">{_SCRIPT}</script>')
+
+
+_PAGE = _page()
 
 _POLICY = "; ".join(
     (

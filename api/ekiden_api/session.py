@@ -1,18 +1,17 @@
 """One WebSocket connection: frames in, jobs watched, frames out."""
 
 import asyncio
-import hashlib
-import secrets
 import uuid
 from typing import Never
 
-import msgspec
 import redis
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ekiden.errors import (
     BadCursor,
+    ConversationBusy,
+    ConversationNotFound,
     EkidenError,
     Expired,
     IdConflict,
@@ -32,11 +31,13 @@ from ekiden.protocol import (
     Cancel,
     Chat,
     Pong,
+    Regenerate,
 )
 from ekiden.store.types import NewJob, Snapshot, SubmitOutcome
-from ekiden.validation import MAX_CURSOR, frame_id, parse_frame, resolve
+from ekiden.validation import MAX_CURSOR, frame_id, parse_frame
 from ekiden_api.feed import Feed, ended_frame, error_frame
 from ekiden_api.hub import Subscription
+from ekiden_api.new_job import Asking, earlier_job, new_job
 from ekiden_api.outbox import Outbox
 from ekiden_api.service import Service
 
@@ -102,8 +103,8 @@ class Session:
             self._refuse(EkidenError("The frame could not be handled."), found_id)
 
     async def _on_frame(self, frame: AnyClientFrame) -> None:
-        if isinstance(frame, Chat):
-            await self._on_chat(frame)
+        if isinstance(frame, Chat | Regenerate):
+            await self._on_asking(frame)
         elif isinstance(frame, Attach):
             await self._on_attach(frame)
         elif isinstance(frame, Cancel):
@@ -111,21 +112,20 @@ class Session:
         else:
             self._outbox.put(Pong(id=frame.id))
 
-    async def _on_chat(self, chat: Chat) -> None:
-        service = self._service
-        model = chat.model or service.settings.model_name
-        await service.check_model(model, chat.params.max_tokens)
-        client_id = chat.id or str(uuid.uuid4())
-        new = NewJob(
-            job=secrets.token_hex(16),
-            user=self._user,
-            client_id=client_id,
-            digest=_digest(chat),
-            model=model,
-            priority=chat.priority,
-            on_disconnect=chat.on_disconnect,
-            request=msgspec.msgpack.encode(resolve(chat, model, secrets.randbits(63))),
-        )
+    async def _on_asking(self, frame: Asking) -> None:
+        client_id = frame.id or str(uuid.uuid4())
+        try:
+            new = await new_job(frame, client_id, self._user, self._service)
+        except EkidenError:
+            # What it would be made from may be gone or busy by now: a request that was accepted stays it.
+            if (job := await earlier_job(frame, self._user, self._service)) is None:
+                raise
+            await self._replay(job, client_id)
+        else:
+            await self._submit(new)
+
+    async def _submit(self, new: NewJob) -> None:
+        service, client_id = self._service, new.client_id
         subscription = Subscription(Feed(new.job, client_id), self._outbox)
         await service.hub.add(subscription)
         try:
@@ -140,7 +140,8 @@ class Session:
             await self._replay(submitted.job, client_id)
             return
         subscription.feed.told_position(submitted.position)
-        self._outbox.put(Accepted(id=client_id, job=new.job, position=submitted.position))
+        conversation = new.place.conversation if new.place else None
+        self._outbox.put(Accepted(id=client_id, job=new.job, conversation=conversation, position=submitted.position))
         self._keep(subscription)
         subscription.begin()
         service.wake_ups.send(new.job)
@@ -151,7 +152,9 @@ class Session:
         if snapshot.expired:
             self._service.hub.remove(subscription)
             raise Expired("The answer to this request is not kept any more.")
-        self._outbox.put(Accepted(id=client_id, job=job, position=snapshot.position))
+        self._outbox.put(
+            Accepted(id=client_id, job=job, conversation=snapshot.conversation, position=snapshot.position)
+        )
         self._keep(subscription)
         subscription.begin(snapshot)
 
@@ -172,6 +175,7 @@ class Session:
                 state=snapshot.state.value,
                 attempt=snapshot.attempt,
                 cursor=attach.cursor,
+                conversation=snapshot.conversation,
             )
         )
         subscription.feed.client_id = snapshot.client_id
@@ -227,15 +231,15 @@ class Session:
         self._outbox.put(error_frame(error, client_id))
 
 
-def _digest(chat: Chat) -> str:
-    """Identifies what was asked, so that one id cannot mean two things."""
-    body = (chat.messages, chat.params, chat.model, chat.priority, chat.on_disconnect)
-    return hashlib.sha256(msgspec.json.encode(body)).hexdigest()
-
-
 def _raise_refusal(outcome: SubmitOutcome) -> None:
     if outcome is SubmitOutcome.CONFLICT:
         raise IdConflict("This id was used for another request.")
+    if outcome is SubmitOutcome.CONVERSATION_NOT_FOUND:
+        raise ConversationNotFound("There is no such conversation.")
+    if outcome is SubmitOutcome.CONVERSATION_BUSY:
+        raise ConversationBusy(
+            "The conversation's last answer is still under way, or it changed at this very moment.", retry_after_s=1.0
+        )
     if outcome is SubmitOutcome.QUEUE_FULL:
         raise QueueFull("The queue is full; try again later.", retry_after_s=5.0)
     if outcome is SubmitOutcome.TOO_MANY_JOBS:

@@ -26,13 +26,22 @@ def register(app: typer.Typer) -> None:
             float | None, typer.Option(help="Choose among the likeliest tokens that together have this probability.")
         ] = None,
         seed: Annotated[int | None, typer.Option(help="The same seed makes the same choices.")] = None,
+        conversation: Annotated[
+            str | None,
+            typer.Option(metavar="ID", help="Go on with a conversation that the service keeps; `new` begins one."),
+        ] = None,
         job: Annotated[str | None, typer.Option(help="Follow this job instead of asking.")] = None,
     ) -> None:
-        """Chat with the service: one answer to stdout, or a conversation at a terminal."""
-        if message is not None and job is not None:
-            raise typer.BadParameter("give a message or --job, not both")
-        from ekiden.client.client import Sampling
+        """Chat with the service: one answer to stdout, or a conversation at a terminal.
+
+        The service keeps a conversation at a terminal; --conversation goes on with it later, there or with one message.
+        """
+        if job is not None and (message is not None or conversation is not None):
+            raise typer.BadParameter("--job follows an answer; it takes neither a message nor --conversation")
+        if system is not None and conversation not in (None, "new"):
+            raise typer.BadParameter("--system is for a new conversation")
+        from ekiden.client.frames import Sampling
         from ekiden.client.talk import Question, talk
 
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
-        raise typer.Exit(talk(Question(message, job, system, model, sampling), url, api_key))
+        raise typer.Exit(talk(Question(message, job, conversation, system, model, sampling), url, api_key))

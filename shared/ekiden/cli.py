@@ -9,7 +9,7 @@ import typer
 import ekiden
 from ekiden.exit_codes import CONFIG
 
-EXTRA_OF = {"api": "api", "worker": "worker", "up": "all"}
+EXTRA_OF = {"api": "api", "worker": "worker", "up": "all", "detokenize": "worker", "prompt": "worker"}
 
 
 def create_cli() -> typer.Typer:

@@ -26,6 +26,22 @@ class Keys:
         """LIST: one encoded Record a token."""
         return f"{self.prefix}log:{job}"
 
+    def idempotency(self, user: str, client_id: str) -> str:
+        """STRING: the job that a request of this user became."""
+        return f"{self.prefix}idem:{user}:{client_id}"
+
+    def conversation(self, conversation: str) -> str:
+        """HASH: a kept conversation, without its turns."""
+        return f"{self.prefix}conv:{conversation}"
+
+    def turns(self, conversation: str) -> str:
+        """LIST: one encoded KeptTurn a turn."""
+        return f"{self.prefix}turns:{conversation}"
+
+    def conversations(self, user: str) -> str:
+        """ZSET conversation → last change, ms: those of one user."""
+        return f"{self.prefix}user:{user}:convs"
+
     def worker(self, incarnation: str) -> str:
         """HASH: what a worker says of itself."""
         return f"{self.prefix}worker:{incarnation}"

@@ -65,7 +65,7 @@ class Memory:
 
     def seed_messages(self) -> list[Message]:
         """The messages that the conversation began with."""
-        return _messages.decode(self.seed) if self.seed else []
+        return decode_messages(self.seed)
 
     def kept_turns(self) -> list[KeptTurn]:
         """The turns, oldest first."""
@@ -91,6 +91,11 @@ def decode_prompt(payload: bytes) -> StoredPrompt:
 def encode_messages(messages: Sequence[Message]) -> bytes:
     """The seed of a conversation."""
     return _encode(list(messages))
+
+
+def decode_messages(payload: bytes) -> list[Message]:
+    """The seed of a conversation; one that began with nothing has none."""
+    return _messages.decode(payload) if payload else []
 
 
 def decode_turn(payload: bytes) -> KeptTurn:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import msgspec
 
@@ -24,6 +24,7 @@ from ekiden.protocol import (
 
 MAX_FRAME_BYTES = 1 << 20
 MAX_ID_LENGTH = 128
+MAX_TITLE_LENGTH = 200
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
 MAX_REASON_LENGTH = 200
@@ -49,6 +50,9 @@ DEFAULTS: dict[str, float] = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
 }
+
+NEW_CONVERSATION = "new"
+"""What stands in place of a conversation's id when a chat begins one."""
 
 _TYPES = "chat, regenerate, cancel, attach, park, resume or ping"
 
@@ -77,25 +81,44 @@ def frame_id(text: str) -> str | None:
     return found if isinstance(found, str) and 0 < len(found) <= MAX_ID_LENGTH and _is_text(found) else None
 
 
-def resolve(chat: Chat, model: str, seed: int) -> JobRequest:
-    """What a worker needs of a checked chat frame; `seed` is used when the client gave none."""
+def parse_title(body: bytes) -> str:
+    """The title in `{"title": …}`. Raises InvalidRequest."""
+    try:
+        title = _renaming_decoder.decode(body).title
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"{_readable(str(error))}.") from None
+    if not title.strip():
+        raise InvalidRequest("title must not be blank.")
+    return title
+
+
+def resolve(messages: list[Message], params: Params, model: str, seed: int, *, same_prompt: bool = False) -> JobRequest:
+    """What a worker needs of checked messages and params; `seed` is used when the client gave none."""
 
     def value(name: str) -> float:
-        given = getattr(chat.params, name)
+        given = getattr(params, name)
         return DEFAULTS[name] if given is None else given
 
     return JobRequest(
-        messages=chat.messages or [],
+        messages=messages,
         model=model,
-        max_tokens=chat.params.max_tokens,
+        max_tokens=params.max_tokens,
         temperature=value("temperature"),
         top_p=value("top_p"),
         top_k=int(value("top_k")),
         min_p=value("min_p"),
         repetition_penalty=value("repetition_penalty"),
-        seed=seed if chat.params.seed is None else chat.params.seed,
-        stop=chat.params.stop or [],
+        seed=seed if params.seed is None else params.seed,
+        stop=params.stop or [],
+        same_prompt=same_prompt,
     )
+
+
+class _Renaming(msgspec.Struct, forbid_unknown_fields=True):
+    title: Annotated[str, msgspec.Meta(max_length=MAX_TITLE_LENGTH)]
+
+
+_renaming_decoder = msgspec.json.Decoder(_Renaming)
 
 
 def _check(frame: AnyClientFrame) -> None:
@@ -106,17 +129,35 @@ def _check(frame: AnyClientFrame) -> None:
     elif isinstance(frame, Attach):
         if not 0 <= frame.cursor <= MAX_CURSOR:
             raise OutOfRange("cursor must be between 0 and 2^53.")
-    elif isinstance(frame, Regenerate | Park | Resume):
+    elif isinstance(frame, Regenerate):
+        _check_conversation_id(frame.conversation)
+        _check_params(frame.params)
+        if frame.turn is not None and not 1 <= frame.turn <= MAX_CURSOR:
+            raise OutOfRange("turn must be between 1 and 2^53.")
+    elif isinstance(frame, Park | Resume):
         raise NotSupported(f"{type(frame).__name__.lower()} is not supported by this version.")
 
 
 def _check_chat(chat: Chat) -> None:
-    if chat.conversation is not None or chat.message is not None:
-        raise NotSupported("conversation and message are not supported by this version; send messages.")
-    _check_messages(chat.messages)
+    if chat.conversation is not None:
+        _check_conversation_id(chat.conversation)
+    if chat.message is None:
+        _check_messages(chat.messages)
+    if chat.messages is not None:
+        if chat.message is not None:
+            raise InvalidRequest("Send messages or message, not both.")
+        if chat.conversation not in (None, NEW_CONVERSATION):
+            raise InvalidRequest("A conversation goes on with message, not with messages.")
+    elif chat.conversation is None:
+        raise InvalidRequest("message belongs to a conversation; without one, send messages.")
     _check_params(chat.params)
     if chat.priority not in PRIORITIES:
         raise OutOfRange(f"priority must be between {PRIORITIES[0]} and {PRIORITIES[-1]}.")
+
+
+def _check_conversation_id(conversation: str) -> None:
+    if not 0 < len(conversation) <= MAX_ID_LENGTH:
+        raise InvalidRequest(f"conversation must have 1 to {MAX_ID_LENGTH} characters.")
 
 
 def _check_messages(messages: list[Message] | None) -> None:
@@ -168,7 +209,7 @@ def _refuse_numbers(text: str) -> None:
         return
     fields: list[tuple[str, object]] = []
     if isinstance(frame, dict):
-        fields = [(name, frame.get(name)) for name in ("priority", "cursor")]
+        fields = [(name, frame.get(name)) for name in ("priority", "cursor", "turn")]
         if isinstance(params := frame.get("params"), dict):
             fields += [(f"params.{name}", params.get(name)) for name in RANGES]
     for path, value in fields:

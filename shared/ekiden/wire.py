@@ -53,6 +53,7 @@ class EndedFrame(Frame, frozen=True, array_like=True, tag="e"):
     queue_ms: int | None
     ttft_ms: int | None
     total_ms: int | None
+    retokenized_tokens: int = 0
 
 
 AnyFrame = StartedFrame | MovedFrame | DeltaFrame | EndedFrame

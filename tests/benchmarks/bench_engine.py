@@ -177,7 +177,7 @@ LINE = "{:>14} {:>12} {:>15} {:>7} {:>12} {:>12} {:>7}"
 def main() -> None:
     settings = load_settings()
     model, tokenizer = load_model(settings)
-    ids = tokenizer.encode(TEXT.read_text(), add_special_tokens=False)
+    ids = tokenizer.raw.encode(TEXT.read_text(), add_special_tokens=False).ids
     text = Text(ids, longest=max(case.prompt_tokens for case in CASES))
     theirs = Theirs(model)
     figures: dict[str, Figures] = {}

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from ekiden.settings import Settings, load_settings
+from tests.browser.service import Service
 from tests.browser.tab import Tab
 from tests.support.processes import Api, Processes, processes
 from tests.support.valkey import ValkeyServer
@@ -61,8 +62,17 @@ def fleet(browser: Browser, settings: Settings, fleet_of: Callable[[Settings], P
 
 
 @pytest.fixture
-def tab(context: BrowserContext, shared_api: Api) -> Iterator[Tab]:
+def service(shared_api: Api) -> Service:
+    """The undisturbed service, where no conversation is kept yet."""
+    service = Service(shared_api.http)
+    for conversation in service.conversations():
+        service.delete(conversation["id"])
+    return service
+
+
+@pytest.fixture
+def tab(context: BrowserContext, service: Service) -> Iterator[Tab]:
     """The page in an undisturbed service, where nothing may be complained about."""
-    tab = Tab(context).open(shared_api.http)
+    tab = Tab(context).open(service.url)
     yield tab
     assert tab.complaints() == []

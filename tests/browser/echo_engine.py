@@ -4,24 +4,19 @@ Loaded by a real worker process with EKIDEN_ENGINE=tests.browser.echo_engine:loa
 """
 
 import os
-from collections.abc import Sequence
 
-from ekiden.protocol import Message
 from ekiden.settings import Settings
 from ekiden_worker.engine.interface import Finish, Output
+from ekiden_worker.prompts import PromptRules
 from ekiden_worker.runtime import Runtime
-from ekiden_worker.text import AnswerText, Vocabulary
+from ekiden_worker.text import Vocabulary
+from tests.support.bytes_format import BytesFormat
 from tests.support.fake_engine import FakeEngine
 
 END = 0
 VOCABULARY = Vocabulary(
     pieces=(None, *(bytes([byte]) for byte in range(256))), strip_leading_space=False, control_breaks=False
 )
-
-
-def prompt_ids(messages: Sequence[Message]) -> list[int]:
-    """The bytes of what the user said last."""
-    return [1 + byte for byte in messages[-1].content.encode()]
 
 
 class EchoEngine(FakeEngine):
@@ -44,7 +39,8 @@ def load(settings: Settings) -> Runtime:
     return Runtime(
         model=settings.model_name,
         engine=EchoEngine(step_s, settings.max_running, context_tokens=settings.context_tokens or 4096),
-        encode_prompt=prompt_ids,
-        answer_text=lambda stop: AnswerText(VOCABULARY, stop),
+        prompts=BytesFormat(single_turn=True),
+        rules=PromptRules.of(settings),
+        vocabulary=VOCABULARY,
         end_ids=frozenset({END}),
     )

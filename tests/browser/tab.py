@@ -66,8 +66,29 @@ class Tab:
     def reach(self, characters: int) -> None:
         """Wait until the last answer shows that many characters."""
         self.page.wait_for_function(
-            "count => [...document.querySelectorAll('.words')].at(-1).textContent.length >= count", arg=characters
+            "count => [...document.querySelectorAll('.words')].at(-1)?.textContent.length >= count", arg=characters
         )
+
+    @property
+    def conversation(self) -> str:
+        """The id that the address names."""
+        self.page.wait_for_url("**/#c=*")
+        return self.page.url.split("#c=")[1]
+
+    @property
+    def rows(self) -> Locator:
+        """The list of conversations."""
+        return self.page.get_by_role("navigation", name="Conversations").get_by_role("listitem")
+
+    @property
+    def titles(self) -> list[str]:
+        """The titles in the list."""
+        return [text.strip() for text in self.rows.locator("a > span").all_text_contents()]
+
+    def shows(self, *messages: str) -> None:
+        """Wait until these are the questions, each with the same words for an answer."""
+        expect(self.page.locator(".question p")).to_have_text(list(messages), timeout=TIMEOUT_MS)
+        expect(self.page.locator(".words")).to_have_text(list(messages), timeout=TIMEOUT_MS)
 
     @property
     def input(self) -> Locator:

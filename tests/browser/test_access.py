@@ -82,7 +82,7 @@ def test_a_phone_needs_no_sideways_scroll(browser: Browser, shared_api: Api, wid
     assert tab.page.evaluate(overflow) == 0
     assert tab.page.locator("#scroller").evaluate("node => node.scrollWidth - node.clientWidth") == 0
     tab.page.get_by_role("button", name="Settings").click()
-    assert tab.page.locator("dialog").evaluate("node => node.scrollWidth - node.clientWidth") == 0
+    assert tab.page.locator("#settings").evaluate("node => node.scrollWidth - node.clientWidth") == 0
     assert tab.complaints() == []
     context.close()
 

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import ECHO_ENGINE
+from tests.browser.service import Service
 from tests.browser.tab import Tab
 from tests.support.processes import Api, Processes
 
@@ -26,19 +27,20 @@ def test_the_model_is_named(tab: Tab) -> None:
     expect(tab.page.locator("#model")).to_have_text("SmolLM2-135M-Instruct")
 
 
-def test_a_second_question_carries_the_conversation(tab: Tab) -> None:
+def test_the_conversation_is_kept_by_the_server(tab: Tab, service: Service) -> None:
     tab.ask("First")
     tab.finish()
     tab.ask("Second")
     tab.finish()
-    assert tab.frames("chat")[-1]["messages"] == [
-        {"role": "user", "content": "First"},
-        {"role": "assistant", "content": "First"},
-        {"role": "user", "content": "Second"},
-    ]
+    first, second = tab.frames("chat")
+    assert (first["conversation"], first["messages"]) == ("new", [{"role": "user", "content": "First"}])
+    assert (second["conversation"], second["message"]) == (tab.conversation, "Second")
+    assert service.said(tab.conversation) == [("First", "First"), ("Second", "Second")]
     tab.new_chat()
     tab.ask("Third")
-    assert tab.frames("chat")[-1]["messages"] == [{"role": "user", "content": "Third"}]
+    assert tab.frames("chat")[-1]["conversation"] == "new"
+    tab.finish()
+    assert service.said(tab.conversation) == [("Third", "Third")]
 
 
 def test_stop_keeps_what_was_said(tab: Tab) -> None:
@@ -54,15 +56,18 @@ def test_stop_keeps_what_was_said(tab: Tab) -> None:
     assert tab.answer == "On"
 
 
-def test_a_new_chat_cancels_the_answer_that_is_left(tab: Tab) -> None:
+def test_an_answer_that_is_left_goes_on(tab: Tab, service: Service) -> None:
     tab.ask(LONG)
     tab.reach(20)
+    left = tab.conversation
     tab.new_chat()
     tab.ask("Next")
     tab.finish()
     assert tab.answer == "Next"
-    job = tab.frames("accepted")[0]["job"]
-    assert [frame["job"] for frame in tab.frames("cancel")] == [job]
+    service.settled(left)
+    assert service.said(left) == [(LONG, LONG)]
+    assert tab.frames("cancel") == []
+    expect(tab.page.locator(".row .busy:visible")).to_have_count(0)
 
 
 def test_blank_input_is_not_sent(tab: Tab) -> None:
@@ -74,7 +79,7 @@ def test_blank_input_is_not_sent(tab: Tab) -> None:
     assert len(tab.frames("chat")) == 1
 
 
-def test_settings_are_used(tab: Tab) -> None:
+def test_settings_are_used(tab: Tab, service: Service) -> None:
     tab.page.get_by_role("button", name="Settings").click()
     tab.page.get_by_label("System prompt").fill("Be brief.")
     tab.page.get_by_label("Temperature").fill("0.25")
@@ -85,6 +90,7 @@ def test_settings_are_used(tab: Tab) -> None:
     assert tab.answer == "Tell "
     chat = tab.frames("chat")[-1]
     assert chat["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert service.read(tab.conversation)["messages"] == chat["messages"][:1]
     assert chat["params"] == {"temperature": 0.25, "max_tokens": 5}
 
 
@@ -116,7 +122,7 @@ def test_code_can_be_copied(context: BrowserContext, tab: Tab) -> None:
     assert tab.page.evaluate("navigator.clipboard.readText()") == "one\ntwo"
 
 
-def test_a_prompt_that_does_not_fit_is_explained_and_left_out_of_the_conversation(tab: Tab) -> None:
+def test_a_prompt_that_does_not_fit_is_explained_and_not_kept(tab: Tab, service: Service) -> None:
     tab.ask("x" * 5000)
     problem = tab.last.locator(".problem")
     expect(problem).to_contain_text("4096")
@@ -129,7 +135,7 @@ def test_a_prompt_that_does_not_fit_is_explained_and_left_out_of_the_conversatio
     expect(problem).to_contain_text("4096")
     tab.ask("Short")
     tab.finish()
-    assert tab.frames("chat")[-1]["messages"] == [{"role": "user", "content": "Short"}]
+    assert service.said(tab.conversation) == [("Short", "Short")]
 
 
 def test_a_conversation_over_the_frame_limit_is_not_sent(tab: Tab) -> None:
@@ -164,7 +170,7 @@ def test_two_tabs_do_not_disturb_each_other(context: BrowserContext, tab: Tab, s
 
 def test_the_key_is_asked_for_and_stays_out_of_every_url(context: BrowserContext, fleet: Processes) -> None:
     fleet.worker(**ECHO_ENGINE)
-    api = fleet.api(EKIDEN_API_KEYS="ann:right-key")
+    api = fleet.api(EKIDEN_API_KEYS="ann:right-key,bob:other-key")
     tab = Tab(context)
     tab.page.goto(api.http)
     drawer = tab.page.get_by_role("dialog")
@@ -181,12 +187,19 @@ def test_the_key_is_asked_for_and_stays_out_of_every_url(context: BrowserContext
     assert tab.answer == "Hello"
     tab.page.reload()
     tab.connected()
+    expect(tab.rows).to_have_count(1)
+    tab.page.get_by_role("button", name="Settings").click()
+    tab.page.get_by_label("API key").fill("other-key")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.get_by_text("What you ask is kept here.")).to_be_visible()
+    expect(tab.rows).to_have_count(0)
     assert not [url for url in tab.urls if "key" in url]
     assert "right-key" not in api.text()
 
 
 def test_a_question_waits_for_the_first_worker(context: BrowserContext, fleet: Processes) -> None:
-    tab = Tab(context).open(fleet.api().http)
+    api = fleet.api()
+    tab = Tab(context).open(api.http)
     tab.ask("Too early")
     expect(tab.last.locator(".status")).to_contain_text("Waiting for a worker")
     tab.page.get_by_role("button", name="Stop").click()
@@ -195,5 +208,5 @@ def test_a_question_waits_for_the_first_worker(context: BrowserContext, fleet: P
     fleet.worker(**ECHO_ENGINE)
     tab.finish()
     assert tab.answer == "Anyone?"
-    assert tab.frames("chat")[-1]["messages"] == [{"role": "user", "content": "Anyone?"}]
+    assert Service(api.http).said(tab.conversation) == [("Anyone?", "Anyone?")]
     assert tab.complaints() == []

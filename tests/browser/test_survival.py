@@ -10,6 +10,7 @@ from playwright.sync_api import BrowserContext, WebSocketRoute, expect
 from ekiden.keys import Keys
 from ekiden.settings import Settings
 from tests.browser.conftest import ECHO_ENGINE
+from tests.browser.service import Service
 from tests.browser.tab import Tab
 from tests.support.processes import Api, Processes
 
@@ -64,17 +65,17 @@ def test_a_question_asked_while_nothing_answers_is_sent_later(fleet: Processes, 
     assert own.answer == "Later"
 
 
-def test_a_question_left_before_it_was_accepted_is_cancelled_then(api: Api, own: Tab) -> None:
-    api.send(signal.SIGSTOP)
-    own.ask(LONG)
+def test_a_question_left_before_it_was_accepted_is_answered(fleet: Processes, api: Api, own: Tab) -> None:
+    api.end(signal.SIGKILL)
+    own.ask("Left")
     own.new_chat()
     own.ask("Next")
-    api.send(signal.SIGCONT)
+    started_again(fleet, api)
     own.finish()
     assert own.answer == "Next"
-    left, _ = own.frames("accepted")
-    assert left["id"] == own.frames("chat")[0]["id"]
-    assert [frame["job"] for frame in own.frames("cancel")] == [left["job"]]
+    expect(own.rows).to_have_count(2)
+    own.page.get_by_role("link", name="Left").click()
+    own.shows("Left")
 
 
 def test_stop_while_nothing_answers_takes_effect_later(fleet: Processes, api: Api, own: Tab) -> None:
@@ -146,11 +147,11 @@ def lose_answer(settings: Settings, tab: Tab) -> None:
     expect(tab.last.locator(".problem")).to_be_visible()
 
 
-def test_an_answer_that_failed_is_no_part_of_the_conversation(settings: Settings, own: Tab) -> None:
+def test_an_answer_that_failed_is_no_part_of_the_conversation(settings: Settings, api: Api, own: Tab) -> None:
     lose_answer(settings, own)
     own.ask("Next")
     own.finish()
-    assert own.frames("chat")[-1]["messages"] == [{"role": "user", "content": "Next"}]
+    assert Service(api.http).said(own.conversation) == [("Next", "Next")]
 
 
 def test_a_job_the_store_lost_can_be_asked_again(settings: Settings, own: Tab) -> None:
@@ -161,3 +162,56 @@ def test_a_job_the_store_lost_can_be_asked_again(settings: Settings, own: Tab) -
     assert own.answer == LONG
     assert own.frames("error")[0]["code"] == "job_lost"
     assert len({frame["job"] for frame in own.frames("accepted")}) == 2
+
+
+def test_a_conversation_the_server_lost_goes_on_in_a_new_one(tab: Tab, service: Service) -> None:
+    tab.ask("One")
+    tab.finish()
+    tab.ask("Two")
+    tab.finish()
+    lost = tab.conversation
+    service.delete(lost)
+    tab.page.reload()
+    tab.shows("One", "Two")
+    tab.ask("Three")
+    tab.finish()
+    tab.shows("One", "Two", "Three")
+    expect(tab.last.locator(".note")).to_contain_text("no longer had this conversation")
+    assert tab.conversation != lost
+    kept = service.read(tab.conversation)
+    assert [message["content"] for message in kept["messages"]] == ["One", "One", "Two", "Two"]
+    assert service.said(tab.conversation) == [("Three", "Three")]
+    tab.page.reload()
+    tab.shows("One", "Two", "Three")
+    tab.ask("Four")
+    tab.finish()
+    assert service.said(tab.conversation) == [("Three", "Three"), ("Four", "Four")]
+
+
+def test_a_turn_of_a_lost_conversation_is_answered_anew_in_a_new_one(tab: Tab, service: Service) -> None:
+    for question in ("One", "Two", "Three"):
+        tab.ask(question)
+        tab.finish()
+    service.delete(tab.conversation)
+    tab.turns.nth(1).get_by_role("button", name="Regenerate").click()
+    tab.shows("One", "Two")
+    tab.finish()
+    assert [message["content"] for message in service.read(tab.conversation)["messages"]] == ["One", "One"]
+    assert service.said(tab.conversation) == [("Two", "Two")]
+
+
+def test_a_conversation_that_is_busy_elsewhere_shows_that_answer_and_can_be_asked_then(
+    tab: Tab, service: Service
+) -> None:
+    tab.ask("One")
+    tab.finish()
+    service.ask(LONG, tab.conversation)
+    tab.ask("Three")
+    problem = tab.last.locator(".problem")
+    expect(problem).to_contain_text("being answered in another tab or window")
+    expect(tab.turns).to_have_count(3)
+    expect(tab.turns.nth(1).locator(".words")).to_have_text(LONG)
+    problem.get_by_role("button", name="Retry").click()
+    tab.finish()
+    tab.shows("One", LONG, "Three")
+    assert service.said(tab.conversation) == [("One", "One"), (LONG, LONG), ("Three", "Three")]

@@ -12,7 +12,7 @@ import torch
 from ekiden.protocol import Message
 from ekiden.settings import DEFAULT_ENGINE, load_settings
 from ekiden_worker.model import load_model
-from ekiden_worker.prompts import choose_format
+from tests.support.prompts import prompt_of
 from tests.support.socket import Socket, connected
 from tests.support.up import up
 
@@ -67,7 +67,7 @@ CHATS: list[Chat] = [
 
 def prompt_ids(tokenizer: Any, chat: Chat) -> list[int]:
     """The ids that a worker builds; that they are the template's own, where nobody forges tags, is tested elsewhere."""
-    return choose_format(tokenizer).encode([Message(**message) for message in chat])
+    return prompt_of(tokenizer, [Message(**message) for message in chat])
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_answers_equal_the_reference(
     assert len(answers) == len(CHATS) == 30
     differing = []
     for chat, answer, reference in zip(CHATS, answers, references, strict=True):
-        expected = tokenizer.decode(reference, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        expected = tokenizer.fast.decode(reference, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         # An answer cut inside a character ends with marks whose number is the decoder's own choice.
         if answer.rstrip("�") == expected.rstrip("�"):
             continue
@@ -142,6 +142,6 @@ def smallest_gap(model: Any, tokenizer: Any, chat: Chat, reference: list[int], a
     best = logits.topk(2).values
     gaps = (best[:, 0] - best[:, 1]).tolist()
     agreed = 0
-    while agreed < len(reference) and answer.startswith(tokenizer.decode(reference[:agreed]).rstrip("�")):
+    while agreed < len(reference) and answer.startswith(tokenizer.fast.decode(reference[:agreed]).rstrip("�")):
         agreed += 1
     return min(gaps[: agreed + 1])

@@ -6,10 +6,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from ekiden.protocol import Message
 from ekiden.settings import DEFAULT_ENGINE, Settings, load_settings
 from ekiden_worker.model import load_model
 from tests.support.data import data_file
 from tests.support.processes import Processes
+from tests.support.prompts import prompt_of
 from tests.support.socket import connected
 
 pytestmark = [
@@ -33,10 +35,10 @@ def reference(settings: Settings) -> list[str]:
     model, tokenizer = load_model(settings)
     answers = []
     for prompt in PROMPTS:
-        ids = torch.tensor([tokenizer.encode(prompt)], device=settings.device)
+        ids = torch.tensor([prompt_of(tokenizer, [Message("user", prompt)])], device=settings.device)
         out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=MAX_TOKENS, do_sample=False)  # type: ignore[operator]
-        whole = tokenizer.decode(out[0], skip_special_tokens=True)
-        answers.append(whole[len(tokenizer.decode(ids[0], skip_special_tokens=True)) :].strip())
+        whole = tokenizer.fast.decode(out[0], skip_special_tokens=True)
+        answers.append(whole[len(tokenizer.fast.decode(ids[0], skip_special_tokens=True)) :].strip())
     return answers
 
 

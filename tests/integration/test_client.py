@@ -18,7 +18,7 @@ from ekiden.errors import (
     PromptTooLong,
 )
 from ekiden.protocol import Accepted, Delta, Done, Message, Started
-from tests.support.client import read_some, run
+from tests.support.client import begin, read_some, run
 from tests.support.fake_engine import expected, expected_ids, text_of
 from tests.support.processes import Api, Processes
 from tests.support.waiting import until_async
@@ -61,8 +61,7 @@ def test_many_answers_at_once(api: Api) -> None:
 def test_cancel_returns_when_the_job_has_ended_and_its_text_stays(api: Api) -> None:
     async def body() -> None:
         async with Client(api.http) as client:
-            answer = client.chat("Hello", max_tokens=4000, seed=1)
-            begun = await read_some(answer)
+            answer, begun = await begin(client, 4000)
             await answer.cancel()
             assert answer.finish_reason == "cancelled"
             text = begun + await answer.text()
@@ -78,8 +77,7 @@ def test_cancel_returns_when_the_job_has_ended_and_its_text_stays(api: Api) -> N
 def test_a_second_client_follows_a_job_from_any_cursor(api: Api) -> None:
     async def body() -> None:
         async with Client(api.http) as client, Client(api.http) as other:
-            answer = client.chat("Hello", max_tokens=150, seed=1)
-            begun = await read_some(answer)
+            answer, begun = await begin(client, 150)
             assert answer.job is not None
             whole = other.attach(answer.job)
             assert await whole.text() == expected(150)
@@ -93,8 +91,7 @@ def test_a_second_client_follows_a_job_from_any_cursor(api: Api) -> None:
 def test_a_later_answer_of_one_client_supersedes_an_earlier_one_of_the_job(api: Api) -> None:
     async def body() -> None:
         async with Client(api.http) as client:
-            first = client.chat("Hello", max_tokens=400, seed=1)
-            await read_some(first)
+            first, _ = await begin(client, 400)
             assert first.job is not None
             second = client.attach(first.job)
             with pytest.raises(Superseded):
@@ -189,8 +186,7 @@ def test_closing_ends_open_answers_and_not_their_jobs(fleet: Processes) -> None:
 
     async def body() -> None:
         async with Client(api.http) as client:
-            answer = client.chat("Hello", max_tokens=200, seed=1)
-            begun = await read_some(answer)
+            answer, begun = await begin(client)
             reading = asyncio.create_task(client.chat("Hello", max_tokens=4000).text())
             await asyncio.sleep(0)
         with pytest.raises(ClientClosed):

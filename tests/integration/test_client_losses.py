@@ -17,7 +17,7 @@ from ekiden.errors import (
 )
 from ekiden.net import free_port
 from ekiden.protocol import Attached, Delta, Moved
-from tests.support.client import read_some, run
+from tests.support.client import begin, read_some, run
 from tests.support.fake_engine import expected
 from tests.support.processes import Api, Processes
 from tests.support.relay import relay_to
@@ -45,8 +45,7 @@ def test_an_answer_survives_a_killed_api_that_comes_back(fleet: Processes) -> No
 
     async def body() -> None:
         async with Client(api.http) as client:
-            answer = client.chat("Hello", max_tokens=200, seed=1)
-            begun = await read_some(answer)
+            answer, begun = await begin(client)
             api.end(signal.SIGKILL)
             await asyncio.to_thread(fleet.api, EKIDEN_PORT=str(api.port))
             events = [event async for event in answer.events()]
@@ -62,8 +61,7 @@ def test_an_answer_survives_a_killed_worker_and_the_move_is_seen(fleet: Processe
 
     async def body() -> None:
         async with Client(api.http) as client:
-            answer = client.chat("Hello", max_tokens=150, seed=1)
-            begun = await read_some(answer)
+            answer, begun = await begin(client, 150)
             await asyncio.to_thread(fleet.worker, EKIDEN_TEST_STEP_S="0.005")
             worker.end(signal.SIGKILL)
             events = [event async for event in answer.events()]
@@ -124,8 +122,7 @@ def test_a_cancel_survives_a_lost_connection(fleet: Processes) -> None:
 
     async def body() -> None:
         async with relay_to(api.port) as relay, Client(relay.url) as client:
-            answer = client.chat("Hello", max_tokens=4000, seed=1)
-            await read_some(answer)
+            answer, _ = await begin(client, 4000)
             relay.refuse()
             relay.cut()
             cancelling = asyncio.create_task(answer.cancel())
@@ -232,8 +229,7 @@ def test_a_server_that_hangs_is_left_for_the_next(fleet: Processes) -> None:
 
     async def body() -> None:
         async with Client([first.http, second.http], keepalive_s=0.3) as client:
-            answer = client.chat("Hello", max_tokens=200, seed=1)
-            begun = await read_some(answer)
+            answer, begun = await begin(client)
             first.send(signal.SIGSTOP)
             assert begun + await answer.text() == expected(200)
 

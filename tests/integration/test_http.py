@@ -131,7 +131,7 @@ def test_a_finished_job_has_its_text_and_usage(api: Api) -> None:
     ended = in_state(api, started_job(api), "done")
     assert (ended["finish_reason"], ended["cursor"], ended["error"]) == ("length", 5, None)
     assert len(ended["text"].split()) == 5
-    assert ended["usage"] == {"prompt_tokens": 11, "completion_tokens": 5, "cached_tokens": 0}
+    assert ended["usage"] == {"prompt_tokens": 11, "completion_tokens": 5, "cached_tokens": 0, "retokenized_tokens": 0}
 
 
 def test_a_failed_job_has_its_error(api: Api) -> None:

@@ -51,7 +51,12 @@ def test_a_chat_is_answered_frame_by_frame(api: Api) -> None:
         assert set(kinds[2:-1]) == {"delta"}
         done = socket.frames[-1]
         assert (done["finish_reason"], done["cursor"]) == ("length", 30)
-        assert done["usage"] == {"prompt_tokens": 11, "completion_tokens": 30, "cached_tokens": 0}
+        assert done["usage"] == {
+            "prompt_tokens": 11,
+            "completion_tokens": 30,
+            "cached_tokens": 0,
+            "retokenized_tokens": 0,
+        }
         assert 0 <= done["timings"]["queue_ms"] <= done["timings"]["ttft_ms"] <= done["timings"]["total_ms"]
         await socket.send(type="ping", id="p")
         assert await socket.receive() == {"type": "pong", "id": "p"}
@@ -159,7 +164,8 @@ def test_bad_frames_are_answered_and_disturb_nothing(api: Api) -> None:
             ('{"type":"chat","messages":[{"role":"user","content":"x"}],"params":{"top_p":NaN}}', "out_of_range"),
             ('{"type":"chat","messages":[{"role":"user","content":"x"}],"params":{"max_tokens":4097}}', "out_of_range"),
             ('{"type":"chat","messages":[{"role":"user","content":"x"}],"model":"other"}', "model_not_found"),
-            ('{"type":"chat","conversation":"new"}', "not_supported"),
+            ('{"type":"chat","conversation":"new"}', "invalid_request"),
+            ('{"type":"park","job":"j"}', "not_supported"),
             (json.dumps({"type": "ping", "pad": "x" * 1_100_000}), "frame_too_large"),
         ]
         for data, code in bad:
@@ -243,7 +249,7 @@ def test_a_killed_api_loses_nothing_and_another_goes_on_at_the_cursor(fleet: Pro
 
 
 def test_a_killed_worker_is_a_move_and_the_same_text(fleet: Processes) -> None:
-    worker = fleet.worker(EKIDEN_TEST_STEP_S="0.02")
+    worker = fleet.worker(EKIDEN_TEST_STEP_S="0.2")
     api = fleet.api()
 
     async def body(socket: Socket) -> None:

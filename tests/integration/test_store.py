@@ -6,6 +6,7 @@ import pytest
 
 from ekiden import wire
 from ekiden.jobs import State
+from ekiden.memory import StoredPrompt
 from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS, AppendOutcome, Ending, SubmitOutcome
 from tests.support.store_fleet import MODEL, Fleet
@@ -21,8 +22,9 @@ def test_a_job_runs_from_submit_to_done(fleet: Fleet) -> None:
     frames = fleet.listen("r1")
     assert fleet.submit("j1") is SubmitOutcome.NEW
     [claim] = fleet.claim(fleet.worker("w1"))
-    assert (claim.job, claim.attempt, claim.request, claim.prompt_ids, claim.records) == ("j1", 1, b"request", None, [])
-    assert fleet.store.run(fleet.commands.start("w1", "j1", claim.fence, b"ids", 7, 2))
+    assert (claim.job, claim.attempt, claim.request, claim.prompt, claim.records) == ("j1", 1, b"request", None, [])
+    assert claim.memory is None
+    assert fleet.start("w1", claim, StoredPrompt([4, 5], dropped_turns=2, retokenized_tokens=1), 7)
     assert fleet.append("w1", claim, 0, "Hel", "lo") == (AppendOutcome.OK, 2)
     assert fleet.append("w1", claim, 2, "!", end=Ending("stop")) == (AppendOutcome.OK, 3)
     started, first, second, ended = until(lambda: len(f := frames()) == 4 and f)
@@ -30,7 +32,8 @@ def test_a_job_runs_from_submit_to_done(fleet: Fleet) -> None:
     assert first == wire.DeltaFrame("j1", 1, 0, [wire.Record(0, "Hel"), wire.Record(1, "lo")])
     assert second == wire.DeltaFrame("j1", 1, 2, [wire.Record(2, "!")])
     assert isinstance(ended, wire.EndedFrame)
-    assert (ended.state, ended.cursor, ended.finish_reason, ended.prompt_tokens) == ("done", 3, "stop", 7)
+    assert (ended.state, ended.cursor, ended.finish_reason) == ("done", 3, "stop")
+    assert (ended.prompt_tokens, ended.retokenized_tokens) == (7, 1)
     assert ended.total_ms is not None
     snapshot = fleet.view("j1", 1)
     assert (snapshot.state, snapshot.cursor, [r.text for r in snapshot.records]) == (State.DONE, 3, ["lo", "!"])

@@ -7,8 +7,9 @@ import pytest
 
 from ekiden import wire
 from ekiden.jobs import State
+from ekiden.memory import StoredPrompt, encode_prompt
 from ekiden.settings import Settings
-from ekiden.store.types import AppendOutcome, Ending
+from ekiden.store.types import ANONYMOUS, AppendOutcome, Ending
 from tests.support.store_fleet import MODEL, Fleet
 from tests.support.waiting import until
 
@@ -22,14 +23,15 @@ def test_jobs_of_a_dead_worker_move_with_their_log_and_the_old_one_is_fenced(fle
     frames = fleet.listen("r1")
     fleet.submit("j1")
     [old] = fleet.claim(fleet.worker("w1"))
-    fleet.store.run(fleet.commands.start("w1", "j1", old.fence, b"ids", 7, 0))
+    prompt = StoredPrompt([4, 5])
+    fleet.start("w1", old, prompt)
     fleet.append("w1", old, 0, "a", "b")
     fleet.die("w1")
     fleet.worker("w2")
     assert fleet.reap("w2") == 1
     assert fleet.append("w1", old, 2, "zombie") == (AppendOutcome.FENCED, 0)
     [new] = fleet.claim("w2")
-    assert (new.attempt, new.prompt_ids, [r.text for r in new.records]) == (2, b"ids", ["a", "b"])
+    assert (new.attempt, new.prompt, [r.text for r in new.records]) == (2, encode_prompt(prompt), ["a", "b"])
     assert new.fence > old.fence
     assert fleet.append("w1", old, 2, "zombie") == (AppendOutcome.FENCED, 0)
     assert fleet.append("w2", new, 2, "c", end=Ending("stop")) == (AppendOutcome.OK, 3)
@@ -87,6 +89,18 @@ def test_a_lost_claim_reply_is_repeated_with_the_same_attempt(fleet: Fleet) -> N
     first, second = fleet.claim(fleet.worker("w1"), 2)
     again = fleet.store.run(fleet.commands.reconcile("w1", [first.job]))
     assert again == [second]
+
+
+def test_a_job_whose_claim_was_lost_ends_when_it_is_to_be_cancelled(fleet: Fleet) -> None:
+    frames = fleet.listen("r1")
+    fleet.submit("j1")
+    fleet.claim(fleet.worker("w1"))
+    fleet.store.run(fleet.commands.cancel(ANONYMOUS, "j1"))
+    assert fleet.store.run(fleet.commands.reconcile("w1", [])) == []
+    [ended] = until(frames)
+    assert isinstance(ended, wire.EndedFrame)
+    assert (ended.state, fleet.view("j1").state) == ("cancelled", State.CANCELLED)
+    assert fleet.beat("w1") == 0
 
 
 def test_a_job_that_kills_its_workers_runs_alone_and_then_is_poison(fleet: Fleet) -> None:

@@ -1,23 +1,54 @@
 """A random walk over the real scripts: whatever workers, clients and lost replies do, the store's invariants hold.
 
 Every step is checked against what the walk itself wrote: one terminal event, no gap, no write by an old fence, only the
-state moves of the table, and no job that nobody can reach.
+state moves of the table, and no job that nobody can reach. Conversations hold what was shown of answers that went well,
+and are busy exactly while a job answers in them.
 """
 
 import os
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 
 from ekiden.jobs import ENDED, NEXT, State
+from ekiden.memory import decode_turn
 from ekiden.settings import Settings
-from ekiden.store.types import ANONYMOUS, AppendOutcome, Claimed, Ending
+from ekiden.store.types import (
+    ANONYMOUS,
+    AppendOutcome,
+    Claimed,
+    Ending,
+    FirstTurn,
+    NextTurn,
+    SubmitOutcome,
+    TurnAgain,
+)
 from ekiden.wire import EndedFrame
-from tests.support.store_fleet import MODEL, Fleet
+from tests.support.store_fleet import MODEL, Fleet, asked
 
 STEPS = int(os.environ.get("EKIDEN_TEST_STORE_STEPS", "6000"))
+
+
+@dataclass
+class Told:
+    """A conversation as the walk knows it; `turns` are messages and answers."""
+
+    user: str
+    turns: list[tuple[str, str]] = field(default_factory=list)
+    busy: str | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's answer goes."""
+
+    conversation: str
+    turn: int
+    message: str
 
 
 class Walk:
@@ -30,6 +61,10 @@ class Walk:
         self.logs: dict[str, list[str]] = {}
         self.states: dict[str, State] = {}
         self.fences: dict[str, int] = defaultdict(int)
+        self.users: dict[str, str] = {}
+        self.told: dict[str, Told] = {}
+        self.places: dict[str, Place] = {}
+        self.started: set[str] = set()
         self.count = 0
         self.received = fleet.listen("r1")
 
@@ -40,16 +75,71 @@ class Walk:
     def step(self) -> None:
         actions = [self.submit, self.join, self.claim, self.append, self.append, self.append, self.crash, self.beat]
         actions += [self.cancel, self.lose_claim_reply, self.lose_append_reply, self.hand_off, self.attach, self.zombie]
+        actions += [self.begin, self.go_on, self.go_on, self.answer_again, self.rename, self.delete]
         self.random.choice(actions)()
 
     def submit(self) -> None:
         if len(self.live()) < 30:
             job = self.name("j")
-            user = self.random.choice([ANONYMOUS, "ann", "bob"])
+            user = self.some_user()
             self.fleet.submit(job, user=user, priority=self.random.choice([0, 0, 1]), replica="r1")
-            self.logs[job] = []
-            self.states[job] = State.QUEUED
-            self.user = {**getattr(self, "user", {}), job: user}
+            self.submitted(job, user)
+
+    def some_user(self) -> str:
+        return self.random.choice([ANONYMOUS, "ann", "bob"])
+
+    def submitted(self, job: str, user: str, place: Place | None = None) -> None:
+        self.logs[job] = []
+        self.states[job] = State.QUEUED
+        self.users[job] = user
+        if place:
+            self.places[job] = place
+            self.told[place.conversation].busy = job
+
+    def begin(self) -> None:
+        if len(self.live()) < 30 and len(self.told) < 12:
+            job, conversation, user = self.name("j"), self.name("c"), self.some_user()
+            message = f"{job}?"
+            opening = FirstTurn(conversation, b"", message)
+            assert self.fleet.submit(job, user, place=opening, request=asked(message)) is SubmitOutcome.NEW
+            self.told[conversation] = Told(user)
+            self.submitted(job, user, Place(conversation, 1, message))
+
+    def go_on(self) -> None:
+        if self.told:
+            conversation = self.random.choice(list(self.told))
+            self.ask(conversation, NextTurn(conversation), len(self.told[conversation].turns) + 1)
+
+    def answer_again(self) -> None:
+        if self.told:
+            conversation = self.random.choice(list(self.told))
+            told = self.told[conversation]
+            turn = self.random.randint(1, len(told.turns) + 1)
+            version = told.version - self.random.choice([0, 0, 0, 1])
+            self.ask(conversation, TurnAgain(conversation, turn, version, self.random.random() < 0.5), turn)
+
+    def ask(self, conversation: str, place: NextTurn | TurnAgain, turn: int) -> None:
+        told, user, job = self.told[conversation], self.some_user(), self.name("j")
+        changed = isinstance(place, TurnAgain) and (place.version != told.version or turn > len(told.turns))
+        expected = SubmitOutcome.CONVERSATION_BUSY if told.busy or changed else SubmitOutcome.NEW
+        if user != told.user:
+            expected = SubmitOutcome.CONVERSATION_NOT_FOUND
+        message = f"{job}?"
+        assert self.fleet.submit(job, user, place=place, request=asked(message)) is expected
+        if expected is SubmitOutcome.NEW:
+            self.submitted(job, user, Place(conversation, turn, message))
+
+    def rename(self) -> None:
+        if self.told:
+            conversation = self.random.choice(list(self.told))
+            rename = self.fleet.commands.rename_conversation(self.told[conversation].user, conversation, "Renamed")
+            assert self.fleet.store.run(rename)
+
+    def delete(self) -> None:
+        if self.told and self.random.random() < 0.1:
+            conversation = self.random.choice(list(self.told))
+            told = self.told.pop(conversation)
+            assert self.fleet.store.run(self.fleet.commands.delete_conversation(told.user, conversation))
 
     def live(self) -> list[str]:
         return [job for job, state in self.states.items() if state not in ENDED]
@@ -64,6 +154,14 @@ class Walk:
     def took(self, worker: str, claim: Claimed) -> None:
         assert claim.fence > self.fences[claim.job], "a fence must grow with every claim"
         assert [r.text for r in claim.records] == self.logs[claim.job], "a claim must carry the whole log"
+        if place := self.places.get(claim.job):
+            told = self.told[place.conversation]
+            assert claim.memory is not None
+            assert claim.memory.turn == place.turn
+            shown = [(turn.message, turn.answer) for turn in claim.memory.kept_turns()]
+            assert shown in (told.turns[: place.turn - 1], told.turns[: place.turn]), (
+                "the turns before, or the one again"
+            )
         self.fences[claim.job] = claim.fence
         self.workers[worker][claim.job] = (claim, len(claim.records))
 
@@ -83,6 +181,7 @@ class Walk:
 
     def write(self, worker: str, job: str, *, lose_reply: bool = False) -> None:
         claim, cursor = self.workers[worker][job]
+        self.start(worker, claim)
         texts = [f"{claim.job}.{cursor + i} " for i in range(self.random.randint(0, 3))]
         end = self.random.choice(
             [None, None, None, None, Ending("stop"), Ending("error", "engine_error", "It failed.")]
@@ -100,6 +199,11 @@ class Walk:
         if lose_reply and texts:
             outcome, at = self.fleet.append(worker, claim, cursor, *texts)
             assert (outcome, at) == (AppendOutcome.RESEND, cursor + len(texts))
+
+    def start(self, worker: str, claim: Claimed) -> None:
+        if claim.job not in self.started:
+            assert self.fleet.start(worker, claim)
+            self.started.add(claim.job)
 
     def append(self) -> None:
         worker = self.some_worker()
@@ -131,7 +235,7 @@ class Walk:
     def cancel(self) -> None:
         if self.random.random() < 0.3 and (live := self.live()):
             job = self.random.choice(live)
-            self.fleet.store.run(self.fleet.commands.cancel(self.user[job], job))
+            self.fleet.store.run(self.fleet.commands.cancel(self.users[job], job))
 
     def hand_off(self) -> None:
         if self.random.random() < 0.2 and len(self.workers) > 1 and (worker := self.some_worker()):
@@ -142,7 +246,7 @@ class Walk:
         if live := self.live():
             job = self.random.choice(live)
             cursor = self.random.randint(0, len(self.logs[job]))
-            snapshot = self.fleet.view(job, cursor, user=self.user[job])
+            snapshot = self.fleet.view(job, cursor, user=self.users[job])
             assert [r.text for r in snapshot.records] == self.logs[job][cursor:]
 
     def check(self) -> None:
@@ -164,22 +268,64 @@ class Walk:
                 assert store.redis.sismember(keys.worker_jobs(owner), job), "a running job belongs to its owner"
                 assert owner in self.workers, "a running job's owner is alive"
             self.states[job] = state
+            if state in ENDED and job in self.places:
+                self.told_of(job)
+        self.check_conversations()
+
+    def told_of(self, job: str) -> None:
+        """A job ended: its conversation is free, and holds what was shown, unless that went wrong."""
+        place = self.places[job]
+        if told := self.told.get(place.conversation):
+            told.busy = None
+            if self.states[job] is not State.ERROR and job in self.started:
+                told.turns[place.turn - 1 :] = [(place.message, "".join(self.logs[job]))]
+                told.version += 1
+
+    def check_conversations(self) -> None:
+        conversation = self.random.choice(list(self.told)) if self.told else None
+        if conversation:
+            told = self.told[conversation]
+            view = self.fleet.conversation(conversation, told.user)
+            assert view is not None
+            assert (view.summary.busy, view.summary.version) == (told.busy, told.version)
+            turns = [decode_turn(turn) for turn in view.turns]
+            assert [(turn.message, turn.answer) for turn in turns] == told.turns[-100:]
 
     def finish(self) -> None:
         """End everything: every job must be reachable, and have exactly one terminal event."""
         worker = self.fleet.worker(self.name("last"))
         for other, jobs in list(self.workers.items()):
             for claim, cursor in jobs.values():
+                self.start(other, claim)
                 self.fleet.append(other, claim, cursor, end=Ending("stop"))
             self.fleet.store.run(self.fleet.commands.handoff(other))
+        self.check()
         while claims := self.fleet.claim(worker, 8):
+            self.workers = {worker: {}}
+            self.check()
             for claim in claims:
+                self.start(worker, claim)
                 self.fleet.append(worker, claim, len(claim.records), end=Ending("stop"))
+            self.check()
+        self.check_kept()
         assert self.fleet.store.redis.keys(self.fleet.store.keys.queue(MODEL) + "*") == []
-        assert self.fleet.store.redis.keys(self.fleet.store.keys.prefix + "user:*") == []
+        lists = {self.fleet.store.keys.conversations(told.user).encode() for told in self.told.values()}
+        assert set(self.fleet.store.redis.keys(self.fleet.store.keys.prefix + "user:*")) == lists
         assert self.fleet.store.redis.zcard(self.fleet.store.keys.prefix + "timers") == 0
         ends = [frame.job for frame in self.received() if isinstance(frame, EndedFrame)]
         assert sorted(ends) == sorted(self.logs), "exactly one terminal event a job"
+
+    def check_kept(self) -> None:
+        """All jobs have ended: no conversation is busy, and nothing is left of those that were deleted."""
+        self.check()
+        redis, keys = self.fleet.store.redis, self.fleet.store.keys
+        expected = set()
+        for conversation, told in self.told.items():
+            assert self.fleet.conversation(conversation, told.user).summary.busy is None
+            expected |= {keys.conversation(conversation), *([keys.turns(conversation)] if told.turns else [])}
+        found = [*redis.keys(keys.conversation("*")), *redis.keys(keys.turns("*"))]
+        assert {key.decode() for key in found} == expected
+        assert all(redis.ttl(key) > 0 for key in expected)
 
 
 @pytest.mark.parametrize("seed", [random.SystemRandom().randrange(2**32), 7])

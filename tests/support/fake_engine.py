@@ -11,31 +11,33 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ekiden.errors import SpecialTags
 from ekiden.protocol import Message
 from ekiden.settings import Settings
 from ekiden_worker.engine.interface import EngineError, EngineRequest, EngineStats, Finish, Output
+from ekiden_worker.prompts import PromptRules
 from ekiden_worker.runtime import Runtime
-from ekiden_worker.text import AnswerText, Vocabulary
+from ekiden_worker.text import Vocabulary
+from tests.support.bytes_format import BytesFormat
 
 VOCAB = 5000
 END = 0
 CONTEXT = 4096
-SLOW_PROMPT_S = 3.0
 VOCABULARY = Vocabulary(
     pieces=(None, *(f"w{token} ".encode() for token in range(1, VOCAB))),
     strip_leading_space=False,
     control_breaks=False,
 )
+FORMAT = BytesFormat()
 
 
 def prompt_ids(messages: Sequence[Message]) -> list[int]:
-    """The messages' bytes."""
-    if any("[FORGED]" in message.content for message in messages):
-        raise SpecialTags("A message holds a tag that the test forbids.")
-    if any("SLOW" in message.content for message in messages):
-        time.sleep(SLOW_PROMPT_S)
-    return [1 + byte for message in messages for byte in f"{message.role}:{message.content}\n".encode()]
+    """The prompt of a request's messages."""
+    return FORMAT.encode(FORMAT.parts(messages))
+
+
+def prompt_after(prompt: Sequence[int], answer: Sequence[int], message: str) -> list[int]:
+    """The prompt of the next turn of a kept conversation."""
+    return [*prompt, *answer, *FORMAT.encode(FORMAT.following(None, Message("user", message), ended=False))]
 
 
 class Chain:
@@ -56,7 +58,12 @@ class Chain:
 
 def expected_ids(messages: Sequence[Message], seed: int, count: int) -> list[int]:
     """What an undisturbed run generates."""
-    chain, ids = Chain(seed, prompt_ids(messages)), []
+    return continued(prompt_ids(messages), seed, count)
+
+
+def continued(prompt: Sequence[int], seed: int, count: int) -> list[int]:
+    """What is generated behind a prompt."""
+    chain, ids = Chain(seed, prompt), list[int]()
     for _ in range(count):
         ids.append(chain.next())
         chain.push(ids[-1])
@@ -118,7 +125,7 @@ class FakeEngine:
         self._commands.put(None)
 
     def _begin(self, request: EngineRequest) -> None:
-        prompt = bytes(token - 1 for token in request.prompt_ids)
+        prompt = bytes(token - 1 for token in request.prompt_ids if token <= 256)  # without kept answers
         if b"DIE" in prompt:
             os._exit(139)
         if not self._running:
@@ -172,7 +179,9 @@ def load(settings: Settings) -> Runtime:
     return Runtime(
         model=settings.model_name,
         engine=FakeEngine(step_s, settings.max_running),
-        encode_prompt=prompt_ids,
-        answer_text=lambda stop: AnswerText(VOCABULARY, stop),
+        prompts=FORMAT,
+        rules=PromptRules.of(settings),
+        vocabulary=VOCABULARY,
         end_ids=frozenset({END}),
+        replace=settings.replace_output,
     )

@@ -35,26 +35,29 @@ class Relay:
         self._refusing = False
 
     async def handle(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
+        """Serve one connection; its end, also before it began, is the caller's to reset."""
         if self._refusing:
-            client.transport.abort()
             self.turned_away.set()
             return
         self.connections += 1
-        from_server, server = await asyncio.open_connection("127.0.0.1", self._port)
         self._clients.add(client)
+        try:
+            await self._pass(reader, client)
+        except* ConnectionError:  # also where no server listens
+            pass
+        finally:
+            self._clients.discard(client)
+
+    async def _pass(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        from_server, server = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             async with asyncio.TaskGroup() as tasks:
                 down = tasks.create_task(self._pump(from_server, client))
                 with suppress(ConnectionError):
                     await self._pump(reader, server)
                 down.cancel()
-        except* ConnectionError:
-            pass
         finally:
-            self._clients.discard(client)
             server.transport.abort()
-            client.transport.abort()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
@@ -73,6 +76,7 @@ async def relay_to(port: int) -> AsyncIterator[Relay]:
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(relay.handle(reader, writer))
         handlers.add(task)
+        task.add_done_callback(lambda _: writer.transport.abort())
         task.add_done_callback(handlers.discard)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)

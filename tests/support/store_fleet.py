@@ -2,7 +2,11 @@
 
 from collections.abc import Callable
 
+import msgspec
+
 from ekiden import wire
+from ekiden.memory import KeptTurn, StoredPrompt, decode_turn
+from ekiden.protocol import Message, Params
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore
 from ekiden.store.types import (
@@ -10,15 +14,27 @@ from ekiden.store.types import (
     Append,
     AppendOutcome,
     Claimed,
+    ConversationSummary,
+    ConversationView,
     Ending,
+    FirstTurn,
     NewJob,
+    NextTurn,
+    Place,
     Snapshot,
     SubmitOutcome,
     WorkerInfo,
 )
+from ekiden.validation import resolve
 from tests.support.waiting import until
 
 MODEL = "m"
+PROMPT = StoredPrompt([1, 2, 3])
+
+
+def asked(text: str, *, same_prompt: bool = False) -> bytes:
+    """The request of a turn, as the store keeps it."""
+    return msgspec.msgpack.encode(resolve([Message("user", text)], Params(), MODEL, 1, same_prompt=same_prompt))
 
 
 class Fleet:
@@ -30,7 +46,14 @@ class Fleet:
         self._pubsubs: list[object] = []
 
     def submit(
-        self, job: str, user: str = ANONYMOUS, priority: int = 0, replica: str = "r1", **fields: str
+        self,
+        job: str,
+        user: str = ANONYMOUS,
+        priority: int = 0,
+        replica: str = "r1",
+        place: Place | None = None,
+        request: bytes = b"request",
+        **fields: str,
     ) -> SubmitOutcome:
         new = NewJob(
             job=job,
@@ -40,7 +63,8 @@ class Fleet:
             model=MODEL,
             priority=priority,
             on_disconnect="cancel" if fields.get("on_disconnect") == "cancel" else "keep",
-            request=b"request",
+            request=request,
+            place=place,
         )
         return self.store.run(self.commands.submit(new, replica)).outcome
 
@@ -54,6 +78,9 @@ class Fleet:
         assert claims is not None, "the worker is fenced"
         return claims
 
+    def start(self, worker: str, claim: Claimed, prompt: StoredPrompt = PROMPT, prompt_tokens: int = 3) -> bool:
+        return self.store.run(self.commands.start(worker, claim.job, claim.fence, prompt, prompt_tokens))
+
     def append(
         self, worker: str, claim: Claimed, start: int, *texts: str, end: Ending | None = None
     ) -> tuple[AppendOutcome, int]:
@@ -62,10 +89,43 @@ class Fleet:
         [result] = self.store.run(self.commands.append(worker, [row]))
         return result.outcome, result.cursor
 
+    def answer(self, worker: str, *texts: str, prompt: StoredPrompt = PROMPT, finish: str = "stop") -> Claimed:
+        """Claim the next job and run it to its end."""
+        [claim] = self.claim(worker)
+        assert self.start(worker, claim, prompt, len(prompt.ids))
+        assert self.append(worker, claim, 0, *texts, end=Ending(finish)) == (AppendOutcome.OK, len(texts))
+        return claim
+
     def view(self, job: str, cursor: int = 0, user: str = ANONYMOUS, replica: str = "r1") -> Snapshot:
         snapshot = self.store.run(self.commands.attach(replica, user, job, cursor))
         assert snapshot is not None, "no such job"
         return snapshot
+
+    def conversation(self, conversation: str = "c", user: str = ANONYMOUS) -> ConversationView | None:
+        return self.store.run(self.commands.read_conversation(user, conversation, 100, seed=True))
+
+    def summary(self, conversation: str = "c") -> ConversationSummary:
+        found = self.conversation(conversation)
+        assert found is not None, "no such conversation"
+        return found.summary
+
+    def turns(self, conversation: str = "c") -> list[KeptTurn]:
+        found = self.conversation(conversation)
+        assert found is not None, "no such conversation"
+        assert found.summary.turn_count == len(found.turns)
+        return [decode_turn(turn) for turn in found.turns]
+
+    def said(self, conversation: str = "c") -> list[tuple[str, str]]:
+        """Message and answer of each turn."""
+        return [(turn.message, turn.answer) for turn in self.turns(conversation)]
+
+    def talk(self, worker: str, *messages: str, conversation: str = "c", user: str = ANONYMOUS) -> None:
+        """Begin a conversation; each message is answered with itself in capitals."""
+        for number, message in enumerate(messages, 1):
+            place = NextTurn(conversation) if number > 1 else FirstTurn(conversation, b"", message)
+            job = f"{conversation}{number}"
+            assert self.submit(job, user, place=place, request=asked(message)) is SubmitOutcome.NEW
+            self.answer(worker, message.upper(), prompt=StoredPrompt([number]))
 
     def beat(self, worker: str) -> int:
         """Beat once and return how many jobs were taken from dead workers."""

@@ -1,8 +1,8 @@
-"""Which WebSocket address a URL means."""
+"""Which addresses a URL means."""
 
 import pytest
 
-from ekiden.client.address import endpoint
+from ekiden.client.address import endpoint, service
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,18 @@ from ekiden.client.address import endpoint
 )
 def test_a_url_becomes_the_address_of_the_chat_endpoint(url: str, address: str) -> None:
     assert endpoint(url) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("ws://[::1]:9/v1/chat", "http://[::1]:9"),
+        ("https://example.org/ekiden/", "https://example.org/ekiden"),
+        ("wss://chat.example/v1/chat/", "https://chat.example"),
+    ],
+)
+def test_a_service_is_found_over_http_too(url: str, base: str) -> None:
+    assert service(endpoint(url)) == base
 
 
 @pytest.mark.parametrize(

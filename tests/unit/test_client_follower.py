@@ -58,6 +58,18 @@ def test_an_unacknowledged_chat_is_sent_again_and_an_accepted_one_attached() -> 
     assert sent(follower) is None
 
 
+def test_the_conversation_is_known_once_it_is_accepted_or_attached() -> None:
+    follower = chat()
+    sent(follower)
+    assert follower.conversation is None
+    follower.on_frame(Accepted(id="r1", job="j1", conversation="c1"))
+    assert follower.conversation == "c1"
+    attaching = Follower("r2", Patience(None), 10_000, job="j1")
+    sent(attaching)
+    attaching.on_frame(Attached(id="r2", job="j1", state="running", attempt=1, cursor=0, conversation="c1"))
+    assert attaching.conversation == "c1"
+
+
 def test_frames_of_an_earlier_attach_are_ignored() -> None:
     follower = chat()
     accepted(follower)

@@ -1,6 +1,6 @@
-"""When the client tries again and when it gives up."""
+"""When the client tries again, what it tells of it, and when it gives up."""
 
-from ekiden.client.retry import FIRST_DELAY_S, LONGEST_DELAY_S, Backoff, Patience
+from ekiden.client.retry import FIRST_DELAY_S, LONGEST_DELAY_S, Announcer, Backoff, Patience, Retry
 
 
 def test_delays_grow_to_a_bound_and_start_again_after_success() -> None:
@@ -35,3 +35,14 @@ def test_no_patience_fails_at_once_and_endless_patience_never() -> None:
     endless.begin()
     now = 1e9
     assert not endless.spent(5.0)
+
+
+def test_a_reason_is_told_once_until_another_or_until_it_went_well() -> None:
+    told: list[str] = []
+    announcer = Announcer(told.append)
+    for reason in ("Lost.", "Lost.", "Full.", "Full.", "Lost."):
+        announcer(Retry(reason, 1.0))
+    assert told == ["Lost. Trying again.", "Full. Trying again.", "Lost. Trying again."]
+    announcer.recovered()
+    announcer(Retry("Lost.", 1.0))
+    assert told[3:] == ["Lost. Trying again."]

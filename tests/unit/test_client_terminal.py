@@ -39,3 +39,15 @@ def test_a_pipe_gets_the_text_as_it_is(tmp_path: Path, capsys: pytest.CaptureFix
         screen.notice("A notice.")
     assert (tmp_path / "answer").read_bytes().decode() == HOSTILE
     assert capsys.readouterr().err == "A notice.\n"
+
+
+@pytest.mark.parametrize(("term", "shown"), [("xterm", "\x1b[2m> Hi \\x1b\x1b[22m\r\n"), ("dumb", "> Hi \\x1b\r\n")])
+def test_what_was_said_before_is_pale_where_the_terminal_can(
+    term: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    master, slave = os.openpty()
+    with open(slave, "w", encoding="utf-8", newline="") as out, open(master, "rb", buffering=0) as seen:
+        Screen(out, out).recall("> Hi \x1b")
+        assert seen.read(4096).decode() == shown

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.jobs import State
-from ekiden.protocol import Delta, Done, Error, Moved, ServerFrame, Started
+from ekiden.protocol import Delta, Done, Error, Moved, ServerFrame, Started, Usage
 from ekiden.store.types import Snapshot
 from ekiden.wire import AnyFrame, DeltaFrame, EndedFrame, MovedFrame, Record, StartedFrame
 from ekiden_api.feed import Feed
@@ -106,6 +106,14 @@ def test_an_error_carries_the_clients_id_and_whether_a_retry_may_help() -> None:
     [frame] = feed.on_frame(end)
     assert frame == Error(code="queue_timeout", message="Too late.", id="mine", job=JOB, retryable=True)
     assert feed.on_frame(end) == []
+
+
+def test_the_usage_is_told_with_the_end() -> None:
+    feed = Feed(JOB, "mine")
+    feed.told(1, started=True)
+    [done] = feed.on_frame(EndedFrame(JOB, "done", 1, 0, "stop", None, None, 31, 24, 1, 2, 3, 5))
+    assert isinstance(done, Done)
+    assert done.usage == Usage(prompt_tokens=31, completion_tokens=0, cached_tokens=24, retokenized_tokens=5)
 
 
 def test_an_end_without_a_start_is_asked_about() -> None:

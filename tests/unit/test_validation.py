@@ -6,14 +6,23 @@ from typing import Any
 import pytest
 
 from ekiden.errors import EkidenError
-from ekiden.protocol import Chat
-from ekiden.validation import MAX_FRAME_BYTES, frame_id, parse_frame, resolve
+from ekiden.protocol import Chat, Message, Regenerate
+from ekiden.validation import MAX_FRAME_BYTES, MAX_TITLE_LENGTH, frame_id, parse_frame, parse_title, resolve
 
 HELLO = [{"role": "user", "content": "Hi"}]
 
 
 def chat(**fields: Any) -> str:
     return json.dumps({"type": "chat", "id": "x", "messages": HELLO, **fields})
+
+
+def bare(**fields: Any) -> str:
+    """A chat without messages."""
+    return json.dumps({"type": "chat", "id": "x", **fields})
+
+
+def regenerate(**fields: Any) -> str:
+    return json.dumps({"type": "regenerate", "id": "x", "conversation": "v1", **fields})
 
 
 BAD: list[tuple[str, str, str]] = [
@@ -72,8 +81,28 @@ BAD: list[tuple[str, str, str]] = [
     ("priority", chat(priority=11), "out_of_range"),
     ("cursor", json.dumps({"type": "attach", "job": "j", "cursor": -1}), "out_of_range"),
     ("no job", json.dumps({"type": "cancel"}), "invalid_request"),
-    ("conversation", chat(conversation="new"), "not_supported"),
-    ("regenerate", json.dumps({"type": "regenerate", "conversation": "v1"}), "not_supported"),
+    ("nothing for a new conversation", bare(conversation="new"), "invalid_request"),
+    ("nothing for a conversation", bare(conversation="v1"), "invalid_request"),
+    ("message without conversation", bare(message="Hi"), "invalid_request"),
+    ("message and messages", chat(message="Hi"), "invalid_request"),
+    ("message and messages for a new one", chat(message="Hi", conversation="new"), "invalid_request"),
+    ("messages for a conversation", chat(conversation="v1"), "invalid_request"),
+    ("message a list", bare(conversation="v1", message=HELLO), "invalid_request"),
+    ("no one to answer", chat(conversation="new", messages=[{"role": "system", "content": "x"}]), "invalid_request"),
+    ("conversation empty", bare(conversation="", message="Hi"), "invalid_request"),
+    ("conversation long", bare(conversation="x" * 129, message="Hi"), "invalid_request"),
+    ("conversation a number", bare(conversation=5, message="Hi"), "invalid_request"),
+    ("param of a conversation", bare(conversation="v1", message="Hi", params={"top_p": 2}), "out_of_range"),
+    ("regenerate nothing", json.dumps({"type": "regenerate"}), "invalid_request"),
+    ("regenerate empty", regenerate(conversation=""), "invalid_request"),
+    ("regenerate long", regenerate(conversation="x" * 129), "invalid_request"),
+    ("regenerate unknown field", regenerate(model="m"), "invalid_request"),
+    ("regenerate turn 0", regenerate(turn=0), "out_of_range"),
+    ("regenerate turn -1", regenerate(turn=-1), "out_of_range"),
+    ("regenerate turn huge", regenerate(turn=10**30), "out_of_range"),
+    ("regenerate turn NaN", regenerate(turn=float("nan")), "out_of_range"),
+    ("regenerate turn a text", regenerate(turn="1"), "invalid_request"),
+    ("regenerate param", regenerate(params={"temperature": 3}), "out_of_range"),
     ("park", json.dumps({"type": "park", "job": "j"}), "not_supported"),
     ("resume", json.dumps({"type": "resume", "job": "j"}), "not_supported"),
     ("too large", chat(messages=[{"role": "user", "content": "x" * MAX_FRAME_BYTES}]), "frame_too_large"),
@@ -97,6 +126,8 @@ def test_the_message_names_the_field() -> None:
             parse_frame(text)
     with pytest.raises(EkidenError, match=r"params\.temperature must be a finite number"):
         parse_frame(chat(params={"temperature": float("nan")}))
+    with pytest.raises(EkidenError, match=r"turn must be a finite number"):
+        parse_frame(regenerate(turn=float("nan")))
 
 
 def test_the_id_of_a_refused_frame_is_found_where_there_is_one() -> None:
@@ -117,8 +148,30 @@ def test_defaults_are_resolved_and_given_values_kept() -> None:
     given = parse_frame(chat(params={"temperature": 0, "top_k": 7, "seed": 9, "max_tokens": 3, "stop": ["a"]}))
     assert isinstance(plain, Chat)
     assert isinstance(given, Chat)
-    request = resolve(plain, "m", 5)
+    messages = [Message("user", "Hi")]
+    request = resolve(messages, plain.params, "m", 5)
     assert (request.temperature, request.top_p, request.seed, request.max_tokens) == (0.7, 0.9, 5, None)
-    request = resolve(given, "m", 5)
+    request = resolve(messages, given.params, "m", 5, same_prompt=True)
     assert (request.temperature, request.top_k, request.seed, request.max_tokens) == (0, 7, 9, 3)
     assert request.stop == ["a"]
+    assert (request.messages, request.model, request.same_prompt) == (messages, "m", True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chat(conversation="new"),
+        bare(conversation="new", message=""),
+        bare(conversation="v1", message="Hi"),
+        bare(conversation="x" * 128, message="Hi", model="m"),
+        regenerate(),
+        regenerate(turn=1, message="", params={"seed": 1}),
+    ],
+)
+def test_a_frame_of_a_conversation_is_taken(text: str) -> None:
+    assert isinstance(parse_frame(text), Chat | Regenerate)
+
+
+@pytest.mark.parametrize("title", ["x", "é" * MAX_TITLE_LENGTH, " a\n"])
+def test_a_title_is_taken_as_it_is(title: str) -> None:
+    assert parse_title(json.dumps({"title": title}).encode()) == title

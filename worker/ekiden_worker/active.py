@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 
 from ekiden.protocol import JobRequest
+from ekiden.store import Command
 from ekiden.store.types import Append, Claimed, Ending
 from ekiden.wire import encode_record
 from ekiden_worker.engine.interface import EngineRequest, Finish, Output, SamplingParams
@@ -35,6 +36,7 @@ class ActiveJob:
         "records",
         "release",
         "request_id",
+        "start",
         "text",
     )
 
@@ -48,6 +50,8 @@ class ActiveJob:
         self.base = self.acknowledged = len(claim.records)
         self.records: list[bytes] = []
         self.ending: Ending | None = None
+        self.start: Command[bool] | None = None
+        """Writes the prompt, on the first attempt; a store that forgot it is told again."""
         self.cached_tokens = 0
         self.cancel_asked = False
         self.release: Callable[[], None] | None = None

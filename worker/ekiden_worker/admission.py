@@ -7,19 +7,20 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 
-from ekiden.errors import EkidenError, PromptTooLong
+from ekiden.errors import EkidenError
+from ekiden.memory import StoredPrompt, decode_prompt
 from ekiden.protocol import JobRequest
 from ekiden.store.types import Claimed
 from ekiden_worker.active import ActiveJob
 from ekiden_worker.engine.interface import EngineRequest
+from ekiden_worker.memory import build_prompt, stored_prompt
+from ekiden_worker.prompts import Room
 from ekiden_worker.runtime import Runtime
+from ekiden_worker.text import AnswerText
 
 log = structlog.get_logger()
 
-DEFAULT_MAX_TOKENS = 1024
-
 _request_decoder = msgspec.msgpack.Decoder(JobRequest)
-_ids_decoder = msgspec.msgpack.Decoder(list[int])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,27 +29,31 @@ class Admitted:
 
     active: ActiveJob
     request: EngineRequest
-    prompt: bytes | None
+    prompt: StoredPrompt | None
 
 
 def admit(claim: Claimed, runtime: Runtime) -> Admitted:
     """Build the prompt, or take that of an earlier attempt. Raises EkidenError; nothing is changed then."""
     request = _request_decoder.decode(claim.request)
-    if claim.prompt_ids is None:
-        prompt_ids = runtime.encode_prompt(request.messages)
-        prompt = msgspec.msgpack.encode(prompt_ids)
+    if claim.prompt is None:
+        prompt = build_prompt(request, claim.memory, runtime)
     else:
-        prompt_ids, prompt = _ids_decoder.decode(claim.prompt_ids), None
-    max_tokens = _answer_length(len(prompt_ids), request.max_tokens, runtime.engine.context_tokens)
-    text = runtime.answer_text(request.stop)
+        prompt = stored_prompt(decode_prompt(claim.prompt), request, claim.memory)
+    max_tokens = Room(runtime.engine.context_tokens, request.max_tokens).answer_tokens(len(prompt.ids))
+    active = ActiveJob(claim, _text(claim, prompt.stored, runtime), runtime.end_ids, max_tokens)
+    engine_request = active.engine_request(prompt.ids, request)
+    return Admitted(active, engine_request, prompt.stored if claim.prompt is None else None)
+
+
+def _text(claim: Claimed, prompt: StoredPrompt, runtime: Runtime) -> AnswerText:
+    """The text of the answer, up to where earlier attempts came."""
+    text = runtime.answer_text(prompt.stop, prompt.replace)
     for record in claim.records:
         if text.push(record.token_id) != record.text:
             # Another tokenizer wrote the log. What clients have seen stays; the answer goes on from there.
             log.warning("log_differs", job=claim.job, attempt=claim.attempt)
-            text = runtime.answer_text(request.stop)
-            break
-    active = ActiveJob(claim, text, runtime.end_ids, max_tokens)
-    return Admitted(active, active.engine_request(prompt_ids, request), prompt)
+            return runtime.answer_text(prompt.stop, prompt.replace)
+    return text
 
 
 @dataclass(slots=True)
@@ -90,15 +95,3 @@ class PromptBuilder:
             log.exception("admission_failed", job=admission.claim.job)
             built = EkidenError("The worker could not build the prompt.")
         self._on_built(admission, built)
-
-
-def _answer_length(prompt_tokens: int, max_tokens: int | None, context_tokens: int) -> int:
-    room = context_tokens - prompt_tokens
-    if max_tokens is None and room >= 1:
-        return min(DEFAULT_MAX_TOKENS, room)
-    if max_tokens is None or max_tokens > room:
-        asked = f" and max_tokens {max_tokens}" if max_tokens else ""
-        raise PromptTooLong(
-            f"The prompt's {prompt_tokens} tokens{asked} do not fit the model's context of {context_tokens} tokens."
-        )
-    return max_tokens

@@ -246,15 +246,15 @@ class IoLoop:
         self._remember(active, admission)
         if admitted.prompt is not None and self._incarnation:
             tokens = len(admitted.request.prompt_ids)
-            self._starts[claim.job] = self._store.commands.start(
-                self._incarnation, claim.job, claim.fence, admitted.prompt, tokens, dropped_turns=0
-            )
+            commands = self._store.commands
+            active.start = commands.start(self._incarnation, claim.job, claim.fence, admitted.prompt, tokens)
+            self._starts[claim.job] = active.start
             self._last_flush = 0.0
             self._wake.set()
         log.debug("job_started", job=claim.job, attempt=claim.attempt)
 
     def _refuse(self, admission: Admission, code: str, message: str) -> None:
-        active = ActiveJob(admission.claim, self._runtime.answer_text(()), frozenset(), 0)
+        active = ActiveJob(admission.claim, self._runtime.answer_text(), frozenset(), 0)
         active.ending = Ending("error", code, message)
         self._remember(active, admission)
 
@@ -311,6 +311,8 @@ class IoLoop:
             elif active.pending:
                 self._wake.set()
         elif result.outcome is AppendOutcome.RESEND and active.resend_from(result.cursor):
+            if active.start:
+                self._starts[active.job] = active.start
             self._wake.set()
         else:
             if result.outcome is not AppendOutcome.CANCELLED and not active.ending:

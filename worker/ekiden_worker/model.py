@@ -18,9 +18,9 @@ from ekiden_worker.engine.packed_linear import pack_linears
 from ekiden_worker.hf_folder import converted
 from ekiden_worker.model_files import model_path
 from ekiden_worker.model_logs import quiet_libraries
-from ekiden_worker.prompts import UnusableTemplate, choose_format
+from ekiden_worker.prompts import ModelTokenizer, PromptRules, UnusableFormat, UnusableTokenizer, choose_format
 from ekiden_worker.runtime import ModelError, Runtime
-from ekiden_worker.text import AnswerText, UnknownTokenizer, Vocabulary
+from ekiden_worker.text import UnknownTokenizer, Vocabulary
 
 log = structlog.get_logger()
 
@@ -31,22 +31,24 @@ def load(settings: Settings) -> Runtime:
     try:
         with _one_thread():
             model, tokenizer = load_model(settings)
-            prompts = choose_format(tokenizer)
-            vocabulary = Vocabulary.of(tokenizer.backend_tokenizer)
+            prompts = choose_format(tokenizer, settings)
+            vocabulary = Vocabulary.of(tokenizer.raw)
             pack_linears(model)
             with _explained(settings, "forward pass", "run"):
                 engine = BatchEngine(model, _engine_config(settings))
-    except (UnusableTemplate, UnknownTokenizer, EngineError) as error:
+    except (UnusableFormat, UnusableTokenizer, UnknownTokenizer, EngineError) as error:
         raise ModelError(str(error)) from None
     turn_end = prompts.turn_end()
-    end_ids = _end_ids(model, tokenizer) | ({turn_end} if turn_end is not None else set())
+    end_ids = _end_ids(model, tokenizer.fast) | ({turn_end} if turn_end is not None else set())
     log.info("model_loaded", model=settings.model_name, prompt_format=prompts.name, end_ids=sorted(end_ids))
     return Runtime(
         model=settings.model_name,
         engine=engine,
-        encode_prompt=prompts.encode,
-        answer_text=lambda stop: AnswerText(vocabulary, stop),
+        prompts=prompts,
+        rules=PromptRules.of(settings),
+        vocabulary=vocabulary,
         end_ids=frozenset(end_ids),
+        replace=settings.replace_output,
     )
 
 
@@ -61,8 +63,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def load_model(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """The model in evaluation mode on its device, and its fast tokenizer. Raises ModelError."""
+def load_model(settings: Settings) -> tuple[PreTrainedModel, ModelTokenizer]:
+    """The model in evaluation mode on its device, and its tokenizer. Raises ModelError."""
     path = model_path(settings)
     if path.is_file():
         path = converted(path, settings.cache_dir)
@@ -73,11 +75,13 @@ def load_model(settings: Settings) -> tuple[PreTrainedModel, PreTrainedTokenizer
     with _explained(settings, "config"):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     with _explained(settings, "tokenizer"):
-        if cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False) is None:
+        file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False)
+        if file is None:
             raise ModelError(f"The model {settings.model} has no fast tokenizer (tokenizer.json).")
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
-        raise ModelError(f"The tokenizer of the model {settings.model} is not a fast one.")
+        fast = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        if not isinstance(fast, PreTrainedTokenizerFast):
+            raise ModelError(f"The tokenizer of the model {settings.model} is not a fast one.")
+        tokenizer = ModelTokenizer.of(fast, Path(file))
     with _explained(settings, "weights"):
         model = _weights(settings, path, _dtype(settings, device, config))
         model.to(device)  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
 """What a worker needs of a model: an engine and the way from messages to ids and from ids to text; names no library."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ekiden.protocol import Message
 from ekiden_worker.engine.interface import Engine
-from ekiden_worker.text import AnswerText
+from ekiden_worker.prompts import PromptFormat, PromptRules
+from ekiden_worker.text import AnswerText, Vocabulary
 
 
 class ModelError(Exception):
@@ -19,10 +19,19 @@ def first_line(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """One loaded model. `encode_prompt` raises EkidenError for messages the prompt format refuses; any thread."""
+    """One loaded model and how the operator wants it spoken to.
+
+    `replace` holds the pairs to replace in answers. All but the engine may be used in any thread.
+    """
 
     model: str
     engine: Engine
-    encode_prompt: Callable[[Sequence[Message]], list[int]]
-    answer_text: Callable[[Sequence[str]], AnswerText]
+    prompts: PromptFormat
+    rules: PromptRules
+    vocabulary: Vocabulary
     end_ids: frozenset[int]
+    replace: tuple[tuple[str, str], ...] = ()
+
+    def answer_text(self, stop: Sequence[str] = (), replace: Sequence[tuple[str, str]] = ()) -> AnswerText:
+        """The text of one answer, at its beginning."""
+        return AnswerText(self.vocabulary, stop, replace)

@@ -1,62 +1,79 @@
-const isOver = (turn) => turn.state === "done" || turn.state === "failed";
-const followId = (turn) => `follow.${turn.id}`;
-
 /**
- * The conversation and its one unfinished answer.
- * A turn's `state`: sending (not accepted yet), queued, parked, running; done or failed when it is over.
+ * What a person does with conversations. The server keeps them; the tab's copy of one is there at once after a reload,
+ * and goes on in a new conversation should the server have lost it.
  */
 class Chat {
   #store;
   #connection;
-  #changed;
+  #events;
+  #reader;
 
-  constructor(store, connection, changed) {
+  /** `events`: changed(); opened(); named(), when the shown one has another id; listed(), when the list is old. */
+  constructor(store, server, connection, events) {
     this.#store = store;
     this.#connection = connection;
-    this.#changed = changed;
+    this.#events = events;
+    this.#reader = new Reader(store, server, {
+      taken: () => this.#onTaken(),
+      missing: () => this.open(null, { missing: true }),
+    });
+  }
+
+  /** The conversation that is shown. */
+  get shown() {
+    return this.#store.conversation;
   }
 
   get turns() {
-    return this.#store.turns;
+    return this.shown.turns;
   }
 
   /** The unfinished turn, or undefined. */
   get active() {
-    const last = this.turns.at(-1);
-    return last && !isOver(last) ? last : undefined;
+    return this.turns.findLast((turn) => !isOver(turn));
+  }
+
+  /** Show a kept conversation, or with null a new one. An answer under way in the one that is left goes on. */
+  open(id, { missing = false } = {}) {
+    this.#store.left.push(...this.turns.filter((turn) => !isOver(turn)));
+    this.#store.conversation = new Conversation({ id, missing, loading: id !== null });
+    if (id !== null) this.#reader.read();
+    this.#events.opened();
+    this.#change();
   }
 
   ask(question) {
-    const id = newId();
-    const request = this.#request(id, question);
-    const turn = {
-      id, question, request, job: null, sent: false, state: "sending", stopping: false,
-      position: 0, moves: 0, dropped: 0, cursor: 0, answer: "", done: null, error: null,
-    };
-    this.turns.push(turn);
-    if (new TextEncoder().encode(JSON.stringify(request)).length > MAX_FRAME_BYTES) {
-      const message = "The conversation is too long to be sent.";
-      this.#fail(turn, { code: "frame_too_large", message, retryable: false });
-    } else {
-      turn.sent = this.#connection.send(request);
+    this.#begin({ question, number: this.shown.lastNumber + 1 });
+  }
+
+  /** Answer a turn anew: to its message, or to another. It and the later ones go once the new answer is kept. */
+  again(turn, message = null) {
+    const question = message ?? turn.question;
+    const place = this.turns.indexOf(turn);
+    if (!isKept(turn)) {
+      this.turns.splice(place, 1);
+      return this.ask(question);
     }
-    this.#change();
+    const edit = question === turn.question ? null : question;
+    this.#begin({ question, edit, number: turn.number, at: turn.at, replaced: this.turns.splice(place) });
   }
 
-  /** Ask the last, failed turn again. What was never accepted keeps its id, so that it cannot be answered twice. */
-  retry() {
-    const turn = this.turns.pop();
-    if (turn.job) return this.ask(turn.question);
-    const sent = this.#connection.send(turn.request);
-    this.turns.push({ ...turn, sent, state: "sending", stopping: false, error: null });
-    this.#change();
+  /** Try again what failed. What was never accepted keeps its id, so that it cannot be answered twice. */
+  retry(turn) {
+    const tried = turn.failed ?? turn;
+    if (tried.job) return this.again(turn, tried.edit);
+    const taken = this.turns.splice(this.turns.indexOf(turn), turn.failed ? Infinity : 1);
+    const place = { number: this.shown.lastNumber + 1 };
+    if (turn.failed) Object.assign(place, { number: turn.number, at: turn.at, replaced: taken });
+    this.turns.push({ ...tried, ...place, state: "sending", stopping: false, error: null });
+    this.#send(this.turns.at(-1));
   }
 
-  /** Take the last, failed turn back; returns its question. */
-  takeBack() {
-    const { question } = this.turns.pop();
+  /** Take a failed question back; returns it. */
+  takeBack(turn) {
+    this.turns.splice(this.turns.indexOf(turn), 1);
     this.#change();
-    return question;
+    return turn.question;
   }
 
   stop() {
@@ -64,81 +81,62 @@ class Chat {
     if (!turn || turn.stopping) return;
     turn.stopping = true;
     if (turn.job) this.#cancel(turn);
-    else if (!turn.sent) this.#finish(turn, { finish_reason: "cancelled" });
+    else if (!turn.sent) this.#onDone(turn, { finish_reason: "cancelled" });
     this.#change();
   }
 
-  /** Begin anew; an unfinished answer is cancelled. */
-  clear() {
-    this.stop();
-    this.turns.length = 0;
-    this.#change();
+  readEarlier() {
+    return this.#reader.readEarlier();
+  }
+
+  onListed(items) {
+    this.#reader.onListed(items);
   }
 
   /** A connection opened: go on where the last one ended. */
   resume() {
-    const turn = this.active;
-    if (!turn) return;
-    if (turn.job) this.#follow(turn);
-    else turn.sent = this.#connection.send(turn.request);
+    for (const turn of this.#unfinished()) {
+      if (turn.job) this.#follow(turn);
+      else turn.sent = this.#connection.send(turn.request);
+    }
+    if (this.shown.loading) this.#reader.read();
   }
 
   onFrame(frame) {
-    const turn = this.active;
-    if (frame.type === "accepted" && frame.id !== turn?.id) {
-      this.#connection.send({ type: "cancel", job: frame.job }); // of a conversation that was left meanwhile
-    } else if (turn && frame.type === "error") {
-      this.#onError(turn, frame);
-    } else if (turn && (frame.type === "accepted" || frame.job === turn.job)) {
-      this.#onOwn(turn, frame);
+    const turn = this.#unfinished().find((turn) => isAbout(frame, turn));
+    if (!turn) return;
+    follow(turn, frame);
+    if (frame.type === "accepted") this.#onAccepted(turn, frame);
+    else if (frame.type === "done") this.#onDone(turn, frame);
+    else if (frame.type === "error") this.#onError(turn, frame);
+    this.#change();
+  }
+
+  #unfinished() {
+    return [...this.turns, ...this.#store.left].filter((turn) => !isOver(turn));
+  }
+
+  #begin(fields) {
+    for (const turn of this.turns) if (turn.state === "done") Object.assign(turn, { error: null, failed: null });
+    const turn = newTurn(fields);
+    this.turns.push(turn);
+    turn.request = this.shown.request(turn, this.#store.settings);
+    this.#send(turn);
+  }
+
+  #send(turn) {
+    if (new TextEncoder().encode(JSON.stringify(turn.request)).length > MAX_FRAME_BYTES) {
+      const message = `The ${turn.request.messages?.length > 1 ? "conversation" : "message"} is too long to be sent.`;
+      this.#fail(turn, { code: "frame_too_large", message, retryable: false });
+    } else {
+      turn.sent = this.#connection.send(turn.request);
     }
     this.#change();
   }
 
-  #onOwn(turn, frame) {
-    switch (frame.type) {
-      case "accepted":
-        Object.assign(turn, { state: "queued", job: frame.job, position: frame.position ?? 0, request: null });
-        if (turn.stopping) this.#cancel(turn);
-        break;
-      case "attached":
-        if (["queued", "parked", "running"].includes(frame.state)) turn.state = frame.state;
-        break;
-      case "queued":
-        Object.assign(turn, { state: "queued", position: frame.position });
-        break;
-      case "parked":
-        turn.state = "parked";
-        break;
-      case "started":
-        Object.assign(turn, { state: "running", dropped: frame.dropped_turns ?? 0 });
-        break;
-      case "moved":
-        Object.assign(turn, { state: "running", moves: turn.moves + 1 });
-        break;
-      case "delta":
-        if (frame.cursor <= turn.cursor) break;
-        Object.assign(turn, { state: "running", cursor: frame.cursor, answer: turn.answer + frame.text });
-        break;
-      case "done":
-        this.#finish(turn, frame);
-        break;
-    }
-  }
-
-  #onError(turn, frame) {
-    const ofTurn = frame.id === turn.id || (frame.job && frame.job === turn.job);
-    const ofFollowing = frame.id === followId(turn);
-    if (!ofTurn && !ofFollowing) return;
-    if (ofFollowing && frame.retryable && frame.code !== "job_lost") {
-      setTimeout(() => this.active === turn && this.#follow(turn), (frame.retry_after_s ?? 1) * 1000);
-    } else {
-      this.#fail(turn, frame);
-    }
-  }
-
   #follow(turn) {
-    this.#connection.send({ type: "attach", id: followId(turn), job: turn.job, cursor: turn.cursor });
+    const { job, cursor } = turn;
+    turn.sent = this.#connection.send({ type: "attach", id: followId(turn), job, cursor });
     if (turn.stopping) this.#cancel(turn);
   }
 
@@ -146,33 +144,66 @@ class Chat {
     this.#connection.send({ type: "cancel", id: followId(turn), job: turn.job });
   }
 
-  #fail(turn, { code, message, retryable }) {
-    turn.error = { code, message, retryable };
-    turn.state = "failed";
-  }
-
-  #finish(turn, { finish_reason, usage, timings }) {
-    turn.state = "done";
-    turn.done = { finish_reason, usage, timings };
-  }
-
-  #request(id, question) {
-    const { system, temperature, maxTokens } = this.#store.settings;
-    const messages = system ? [{ role: "system", content: system }] : [];
-    for (const turn of this.turns) {
-      // A question without an answer would leave two user turns in a row, which prompt formats refuse.
-      if (turn.state !== "done" || !turn.answer) continue;
-      messages.push({ role: "user", content: turn.question }, { role: "assistant", content: turn.answer });
+  #onAccepted(turn, { conversation }) {
+    if (turn.stopping) this.#cancel(turn);
+    if (this.turns.includes(turn)) {
+      if (conversation !== this.shown.id) this.shown.begin(turn, conversation);
+      this.shown.updatedMs = null;
+      this.#events.named();
     }
-    messages.push({ role: "user", content: question });
-    const params = {};
-    if (temperature !== null) params.temperature = temperature;
-    if (maxTokens !== null) params.max_tokens = maxTokens;
-    return { type: "chat", id, messages, params };
+    this.#events.listed();
+  }
+
+  #onDone(turn, { finish_reason, usage, timings }) {
+    Object.assign(turn, { state: "done", done: { finish_reason, usage, timings } });
+    if (!usage?.prompt_tokens) turn.number = turn.at = null; // it ended before it began, so nothing is kept
+    this.#onOver(turn);
+  }
+
+  #onError(turn, frame) {
+    if (frame.id === followId(turn) && frame.retryable && frame.code !== "job_lost") {
+      setTimeout(() => isOver(turn) || this.#follow(turn), (frame.retry_after_s ?? 1) * 1000);
+    } else if (frame.code === "conversation_not_found" && this.turns.includes(turn)) {
+      this.#goOn(turn);
+    } else {
+      this.#fail(turn, frame);
+      if (frame.code === "conversation_busy") this.#reader.read();
+    }
+  }
+
+  /** The server lost the conversation: begin a new one with what is shown. */
+  #goOn(turn) {
+    if (turn.request.conversation === this.shown.id) this.shown.id = null;
+    this.#events.named();
+    Object.assign(turn, { id: newId(), lost: true });
+    turn.request = this.shown.request(turn, this.#store.settings);
+    this.#send(turn);
+  }
+
+  #fail(turn, { code, message, retryable }) {
+    Object.assign(turn, { state: "failed", number: null, at: null, error: { code, message, retryable } });
+    this.#onOver(turn);
+  }
+
+  #onOver(turn) {
+    this.#store.left = this.#store.left.filter((left) => left !== turn);
+    if (this.turns.includes(turn)) {
+      this.shown.updatedMs = null;
+      if (turn.replaced && !isKept(turn)) this.shown.putBack(turn);
+      turn.replaced = null;
+    }
+    if (turn.job) this.#events.listed();
+  }
+
+  /** The conversation was read; an answer that others asked for may be under way. */
+  #onTaken() {
+    this.#store.left = this.#store.left.filter((left) => !this.turns.some((turn) => turn.job === left.job));
+    for (const turn of this.#unfinished()) if (!turn.sent) this.#follow(turn);
+    this.#change();
   }
 
   #change() {
     this.#store.saveSoon();
-    this.#changed();
+    this.#events.changed();
   }
 }

@@ -4,8 +4,8 @@
  */
 class Connection {
   state = "connecting";
+  #server;
   #handlers;
-  #key = "";
   #socket = null;
   #checked = false; // the server answered over HTTP since a handshake last failed
   #attempt = 0;
@@ -14,7 +14,8 @@ class Connection {
   #timer = 0;
 
   /** `handlers`: onState(), onModels(models), onLocked(message), onOpen(), onFrame(frame). */
-  constructor(handlers) {
+  constructor(server, handlers) {
+    this.#server = server;
     this.#handlers = handlers;
     setInterval(() => this.#watch(), SILENCE_MS);
     addEventListener("online", () => this.#hurry());
@@ -23,7 +24,7 @@ class Connection {
 
   /** Connect with this key, leaving an older connection. */
   start(key) {
-    this.#key = key;
+    this.#server.key = key;
     this.#checked = false;
     this.#failures = 0;
     this.#leave();
@@ -43,7 +44,8 @@ class Connection {
     this.#silent = false;
     const attempt = ++this.#attempt;
     if (!this.#checked && !(await this.#check(attempt))) return;
-    const protocols = this.#key ? ["ekiden.v1", `ekiden.bearer.${this.#key}`] : ["ekiden.v1"];
+    const { key } = this.#server;
+    const protocols = key ? ["ekiden.v1", `ekiden.bearer.${key}`] : ["ekiden.v1"];
     const socket = new WebSocket(`${location.origin.replace("http", "ws")}/v1/chat`, protocols);
     this.#socket = socket;
     this.#checked = false;
@@ -63,25 +65,18 @@ class Connection {
 
   /** A browser does not say why a handshake failed, so ask over HTTP first. True: go on. */
   async #check(attempt) {
-    const headers = this.#key ? { Authorization: `Bearer ${this.#key}` } : {};
-    let response, body;
-    try {
-      response = await fetch("/v1/models", { headers, cache: "no-store", signal: AbortSignal.timeout(SILENCE_MS) });
-      body = await response.json();
-    } catch {
-      if (attempt === this.#attempt) this.#retry(); // away, or something else answered in its place
-      return false;
-    }
+    const found = await this.#server.call("GET", "/v1/models").catch((refusal) => refusal);
     if (attempt !== this.#attempt) return false;
-    if (response.status === 401) {
+    if (found.code === "unauthorized") {
       this.#setState("locked");
-      this.#handlers.onLocked(body.error.message);
-    } else if (response.ok) {
-      this.#handlers.onModels(body.data);
-    } else {
+      this.#handlers.onLocked(found.message);
+    } else if (found instanceof Refusal) {
       this.#retry();
+    } else {
+      this.#handlers.onModels(found.data);
+      return true;
     }
-    return response.ok;
+    return false;
   }
 
   #retry() {

@@ -1,207 +1,204 @@
-/** Keeps the end of the conversation in view, but only for a reader who is there. */
-class Scroller {
-  #area = byId("scroller");
-  #button = byId("latest");
-  #following = true;
-  #top = 0;
-
-  constructor() {
-    this.#area.addEventListener("scroll", () => this.#onScroll(), { passive: true });
-    this.#button.addEventListener("click", () => {
-      this.follow();
-      this.#area.focus();
-    });
-    new ResizeObserver(() => this.update()).observe(this.#area);
-  }
-
-  /** Go to the end and stay there. */
-  follow() {
-    this.#following = true;
-    this.update();
-  }
-
-  update() {
-    if (this.#following) this.#area.scrollTop = this.#area.scrollHeight;
-    this.#button.hidden = this.#following;
-  }
-
-  #onScroll() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#area;
-    const left_px = scrollHeight - scrollTop - clientHeight;
-    // Growth moves the end away, shrinking moves up to the end: only a reader goes up and away from it.
-    if (scrollTop < this.#top && left_px > 1) this.#following = false;
-    else if (left_px < FOLLOW_PX) this.#following = true;
-    this.#top = scrollTop;
-    this.#button.hidden = this.#following;
-  }
-}
-
 const LINK_NAMES = { connecting: "Connecting…", online: "Connected", offline: "Reconnecting…", locked: "Key needed" };
 
-/** What a screen reader is told: beginnings and ends, never single words of an answer. */
-function announcementOf(turn) {
-  if (turn.state === "failed") return turn.error.message;
-  if (turn.state === "done") return `${turn.done.finish_reason === "cancelled" ? "Stopped" : "Answer"}: ${turn.answer}`;
-  return turn.state === "running" ? "The answer is being written." : "";
+/** The id of the conversation that the address names, or null. */
+function addressed() {
+  return /^#c=([\w-]{1,128})$/.exec(location.hash)?.[1] ?? null;
 }
+
+const addressOf = (id) => (id === null ? location.pathname : `#c=${id}`);
 
 /** The page: wires the parts and draws at most once a frame. */
 class Page {
   #store = new Store();
-  #connection = new Connection({
+  #server = new Server();
+  #connection = new Connection(this.#server, {
     onState: () => this.#draw(),
     onModels: (models) => this.#onModels(models),
     onLocked: (message) => this.#settings.open(message),
-    onOpen: () => this.#chat.resume(),
+    onOpen: () => this.#onOnline(),
     onFrame: (frame) => this.#chat.onFrame(frame),
   });
-  #chat = new Chat(this.#store, this.#connection, () => this.#draw());
+  #chat = new Chat(this.#store, this.#server, this.#connection, {
+    changed: () => this.#draw(),
+    opened: () => this.#onOpened(),
+    named: () => history.replaceState(null, "", addressOf(this.#chat.shown.id)),
+    listed: () => this.#list.announce(),
+  });
+  #list = new ConversationList(this.#server, this.#connection, {
+    changed: () => this.#draw({ list: true }),
+    listed: () => this.#chat.onListed(this.#list.items),
+  });
+  #listView = new ListView(this.#list, this.#store, {
+    create: () => this.#create(),
+    removed: (id) => this.#onRemoved(id),
+  });
   #settings = new SettingsDrawer(this.#store.settings, (keyChanged) => {
     this.#store.save();
+    if (keyChanged) this.#list.clear();
     if (keyChanged || this.#connection.state === "locked") this.#connection.start(this.#store.settings.key);
   });
   #scroller = new Scroller();
+  #composer = new Composer(this.#store, {
+    send: (question) => this.#ask(question),
+    stop: () => this.#chat.stop(),
+    changed: () => this.#draw(),
+  });
   #views = new Map(); // turn → TurnView
-  #input = byId("input");
   #frame = 0;
+  #marked; // the conversation that the list marks; undefined: the list is to be drawn
+  #model = "";
+  #failed; // the turn that could not be answered anew
+  #opening = false;
   #said = "";
 
   start() {
-    this.#input.value = this.#store.draft;
-    this.#listen();
-    this.#onInput();
-    if (this.#chat.turns.length && !this.#chat.active) this.#said = announcementOf(this.#chat.turns.at(-1));
-    this.#connection.start(this.#store.settings.key);
-    this.#focus();
-  }
-
-  #listen() {
-    byId("composer").addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#submit();
-    });
-    this.#input.addEventListener("input", () => this.#onInput());
-    this.#input.addEventListener("keydown", (event) => {
-      // 229: some browsers end a composition before this event, but still mark it so.
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
-      event.preventDefault();
-      this.#submit();
-    });
-    document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !event.isComposing && !byId("settings").open) this.#chat.stop();
-    });
-    byId("stop").addEventListener("click", () => this.#chat.stop());
-    byId("new-chat").addEventListener("click", () => this.#clear());
+    for (const type of ["popstate", "hashchange"]) addEventListener(type, () => this.#route());
+    byId("new-chat").addEventListener("click", () => this.#create());
+    byId("earlier").addEventListener("click", () => this.#showEarlier());
     for (const example of byId("examples").children) {
       example.addEventListener("click", () => this.#ask(example.textContent));
     }
-  }
-
-  #submit() {
-    const question = this.#input.value;
-    if (this.#chat.active || !question.trim()) return;
-    this.#setInput("");
-    this.#ask(question);
-  }
-
-  #ask(question) {
-    this.#chat.ask(question);
-    this.#scroller.follow();
-    this.#focus();
-    if (this.#connection.state === "locked") this.#settings.open("This server needs an API key.");
-  }
-
-  #clear() {
-    this.#chat.clear();
-    this.#focus();
-  }
-
-  #retry() {
-    this.#chat.retry();
-    this.#scroller.follow();
-    this.#focus();
-  }
-
-  #edit() {
-    this.#setInput([this.#chat.takeBack(), this.#input.value].filter(Boolean).join("\n"));
-    this.#input.focus();
-  }
-
-  /** Ready for the next message; but a touch keyboard gives its room to the conversation. */
-  #focus() {
-    if (matchMedia("(any-pointer: fine)").matches) this.#input.focus();
-    else document.activeElement.blur();
-  }
-
-  #setInput(text) {
-    this.#input.value = text;
-    this.#onInput();
-  }
-
-  #onInput() {
-    this.#store.draft = this.#input.value;
-    this.#input.style.height = "auto";
-    this.#input.style.height = `${this.#input.scrollHeight}px`;
+    const last = this.#chat.turns.at(-1);
+    if (last && isOver(last)) this.#said = announcementOf(last);
+    this.#route();
+    this.#connection.start(this.#store.settings.key);
+    this.#composer.focus();
     this.#draw();
+  }
+
+  /** Show the conversation that the address names. */
+  #route() {
+    const id = addressed();
+    if (id !== this.#chat.shown.id) this.#chat.open(id);
+  }
+
+  /** Begin a new conversation. */
+  #create() {
+    if (addressed() !== null) history.pushState(null, "", addressOf(null));
+    this.#chat.open(null);
+  }
+
+  async #showEarlier() {
+    await this.#chat.readEarlier();
+    if (this.#chat.shown.firstNumber === null) byId("scroller").focus(); // the button goes, and the focus with it
+  }
+
+  #onRemoved(id) {
+    if (id !== this.#chat.shown.id) return;
+    history.replaceState(null, "", addressOf(null));
+    this.#chat.open(null);
+  }
+
+  #onOpened() {
+    this.#opening = true;
+    if (this.#chat.shown.missing) history.replaceState(null, "", addressOf(null));
+    this.#scroller.follow();
+    this.#composer.focus();
+  }
+
+  #onOnline() {
+    this.#chat.resume();
+    this.#list.refresh();
   }
 
   #onModels(models) {
     const model = models.find((found) => found.default) ?? models[0];
-    setText(byId("model"), model.id);
-    byId("model").title = model.id;
+    this.#model = model.id;
     this.#settings.setContext(model.context_tokens);
+    this.#draw();
   }
 
-  #draw() {
+  #ask(question) {
+    this.#answer(() => this.#chat.ask(question));
+  }
+
+  #again(turn, message) {
+    if (this.#chat.active) return;
+    this.#answer(() => this.#chat.again(turn, message));
+  }
+
+  #answer(begin) {
+    begin();
+    this.#scroller.follow();
+    this.#composer.focus();
+    if (this.#connection.state === "locked") this.#settings.open("This server needs an API key.");
+  }
+
+  #draw({ list = false } = {}) {
+    if (list) this.#marked = undefined;
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
+      this.#drawList();
       this.#drawTurns();
-      this.#drawControls();
+      this.#drawState();
       this.#announce();
       this.#scroller.update();
     });
   }
 
+  #drawList() {
+    const { id, title } = this.#chat.shown;
+    const name = (id && this.#list.find(id)?.title) || title;
+    document.title = name ? `${name} – Ekiden` : "Ekiden";
+    if (this.#marked === id) return;
+    this.#marked = id;
+    this.#listView.update(id);
+  }
+
   #drawTurns() {
-    const turns = this.#chat.turns;
-    for (const [turn, view] of this.#views) {
-      if (turns.includes(turn)) continue;
-      view.node.remove();
-      this.#views.delete(turn);
+    const { turns, active } = this.#chat;
+    const { state: link } = this.#connection;
+    const busy = active !== undefined;
+    const views = new Map(turns.map((turn) => [turn, this.#views.get(turn) ?? this.#newView(turn)]));
+    const prepended = turns.indexOf(this.#views.keys().next().value) > 0;
+    const put = () => arrange(byId("turns"), [...views.values()].map((view) => view.node));
+    this.#views = views;
+    let later = 0;
+    for (const turn of [...turns].reverse()) {
+      views.get(turn).update({ link, busy, later, last: turn === turns.at(-1) });
+      if (isKept(turn)) later++;
     }
-    for (const turn of turns) {
-      if (!this.#views.has(turn)) this.#add(turn);
-      this.#views.get(turn).update(this.#connection.state);
-    }
-    byId("welcome").hidden = turns.length > 0;
-    byId("turns").hidden = turns.length === 0;
+    if (prepended) this.#scroller.keep(put);
+    else put();
+    const failed = turns.find((turn) => turn.failed);
+    if (failed && failed !== this.#failed) this.#scroller.show(views.get(failed).node);
+    this.#failed = failed;
   }
 
-  #add(turn) {
-    const actions = { retry: () => this.#retry(), edit: () => this.#edit(), clear: () => this.#clear() };
-    const view = new TurnView(turn, actions);
-    this.#views.set(turn, view);
-    byId("turns").append(view.node);
+  #newView(turn) {
+    return new TurnView(turn, {
+      again: (of, message) => this.#again(of, message),
+      retry: (of) => this.#answer(() => this.#chat.retry(of)),
+      takeBack: (of) => this.#composer.take(this.#chat.takeBack(of)),
+      create: () => this.#create(),
+    });
   }
 
-  #drawControls() {
+  #drawState() {
+    const { shown, turns, active } = this.#chat;
     const { state } = this.#connection;
-    const busy = this.#chat.active !== undefined;
-    const left = busy ? byId("send") : byId("stop");
-    if (document.activeElement === left) this.#focus(); // a hidden button would drop the focus
-    byId("send").hidden = busy;
-    byId("send").disabled = !this.#input.value.trim();
-    byId("stop").hidden = !busy;
+    const empty = turns.length === 0;
+    byId("welcome").hidden = !empty || shown.loading;
+    byId("missing").hidden = !shown.missing;
+    byId("opening").hidden = !shown.loading;
+    byId("earlier").hidden = shown.firstNumber === null;
+    byId("turns").hidden = empty;
+    this.#composer.update({ busy: active !== undefined, blocked: shown.loading });
     byId("link").dataset.state = state;
     setText(byId("link").firstElementChild, LINK_NAMES[state]);
+    setText(byId("model"), shown.model ?? this.#model);
+    byId("model").title = byId("model").textContent;
   }
 
   #announce() {
-    const last = this.#chat.turns.at(-1);
+    const { shown, turns } = this.#chat;
+    if (shown.loading) return;
+    const last = turns.at(-1);
     const words = last ? announcementOf(last) : "";
-    if (words === this.#said) return;
+    if (this.#opening) setText(byId("announcer"), last ? `Opened: ${shown.title}` : "New conversation.");
+    else if (words !== this.#said) setText(byId("announcer"), words);
+    this.#opening = false;
     this.#said = words;
-    setText(byId("announcer"), words);
   }
 }
 

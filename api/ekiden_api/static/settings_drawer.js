@@ -8,9 +8,7 @@ class SettingsDrawer {
     this.#settings = settings;
     byId("open-settings").addEventListener("click", () => this.open());
     byId("close-settings").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("pointerdown", ({ clientX }) => {
-      if (clientX < this.#dialog.getBoundingClientRect().left) this.#dialog.close(); // on the backdrop
-    });
+    closeOnBackdrop(this.#dialog);
     this.#dialog.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       const key = this.#settings.key;

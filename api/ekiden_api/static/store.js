@@ -1,16 +1,20 @@
-/** This tab's conversation and settings: they survive a reload, and other tabs do not see them. */
+/** What this tab shows, and its settings: they survive a reload, and other tabs do not see them. */
 class Store {
-  turns = [];
+  conversation = new Conversation();
+  left = []; // unfinished turns of conversations that are not shown any more
   settings = { system: "", temperature: null, maxTokens: null, key: "" };
   draft = "";
+  listHidden = false;
   #timer = 0;
 
   constructor() {
     try {
       const saved = JSON.parse(sessionStorage.getItem(STORE_KEY) ?? "{}");
-      this.turns = saved.turns ?? this.turns;
+      this.conversation = new Conversation(saved.conversation);
+      this.left = saved.left ?? this.left;
       this.settings = { ...this.settings, ...saved.settings };
       this.draft = saved.draft ?? this.draft;
+      this.listHidden = saved.listHidden ?? this.listHidden;
     } catch (error) {
       console.warn("The conversation could not be restored:", error.message);
     }
@@ -24,11 +28,11 @@ class Store {
   save() {
     clearTimeout(this.#timer);
     this.#timer = 0;
-    const { turns, settings, draft } = this;
+    const { conversation, left, settings, draft, listHidden } = this;
     try {
-      sessionStorage.setItem(STORE_KEY, JSON.stringify({ turns, settings, draft }));
+      sessionStorage.setItem(STORE_KEY, JSON.stringify({ conversation, left, settings, draft, listHidden }));
     } catch (error) {
-      // Storage is full or forbidden: the chat goes on, only a reload would lose it.
+      // Storage is full or forbidden: the chat goes on, and the server keeps what it answered.
       console.warn("The conversation could not be saved:", error.message);
     }
   }

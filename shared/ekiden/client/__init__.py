@@ -4,5 +4,17 @@ from ekiden.client.answer import Answer, Event
 from ekiden.client.client import Client
 from ekiden.client.errors import ClientClosed, Superseded, Unreachable
 from ekiden.client.retry import Retry
+from ekiden.conversations import Conversation, Turn, WholeConversation
 
-__all__ = ["Answer", "Client", "ClientClosed", "Event", "Retry", "Superseded", "Unreachable"]
+__all__ = [
+    "Answer",
+    "Client",
+    "ClientClosed",
+    "Conversation",
+    "Event",
+    "Retry",
+    "Superseded",
+    "Turn",
+    "Unreachable",
+    "WholeConversation",
+]

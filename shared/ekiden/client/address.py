@@ -1,4 +1,4 @@
-"""Where the service is: the URL a person writes, and the WebSocket address it means."""
+"""Where the service is: the URL a person writes, and the addresses it means."""
 
 from urllib.parse import urlsplit
 
@@ -22,6 +22,11 @@ def endpoint(url: str) -> str:
         raise ValueError(f"{url!r} has no valid host and port.")
     path = parts.path.rstrip("/")
     return f"{scheme}://{parts.netloc}{path if path.endswith(PATH) else path + PATH}"
+
+
+def service(address: str) -> str:
+    """The http or https URL of the service whose WebSocket address `endpoint` made."""
+    return f"http{address.removeprefix('ws').removesuffix(PATH)}"
 
 
 def _is_name(host: str) -> bool:

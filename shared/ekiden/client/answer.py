@@ -39,6 +39,11 @@ class Answer:
         return self._follower.job
 
     @property
+    def conversation(self) -> str | None:
+        """The kept conversation that it is a turn of; None until the job is accepted, and for an answer of its own."""
+        return self._follower.conversation
+
+    @property
     def cursor(self) -> int:
         """Where reading stands: `Client.attach(answer.job, answer.cursor)` goes on from here, in any process."""
         return self._cursor

@@ -1,37 +1,29 @@
 """`ekiden.Client`: many answers over one connection."""
 
-import math
+import logging
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
-from ekiden.client.address import endpoint
+from ekiden.client import frames
+from ekiden.client.address import endpoint, service
 from ekiden.client.answer import Answer
 from ekiden.client.exchange import RoundTrip
 from ekiden.client.follower import Follower
+from ekiden.client.frames import Messages, Sampling
 from ekiden.client.link import Link
-from ekiden.client.retry import Patience, Retry, RetryLog
-from ekiden.errors import FrameTooLarge, InvalidRequest, OutOfRange
-from ekiden.protocol import DEFAULT_URL, Chat, Message, OnDisconnect, Params, encode
-from ekiden.validation import MAX_FRAME_BYTES
+from ekiden.client.retry import Announcer, Patience, Retry
+from ekiden.protocol import DEFAULT_URL, OnDisconnect
+
+if TYPE_CHECKING:
+    from ekiden.client.conversations import Conversations
+
+# The standard library's logger: an application that configures nothing finds warnings on its stderr.
+log = logging.getLogger(__name__)
 
 LEAST_BUFFER_CHARS = 1_000
-
-Messages = str | Sequence[Message | Mapping[str, str]]
-
-
-class Sampling(TypedDict, total=False):
-    """How to generate: the numbers of `protocol.Params`."""
-
-    max_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    min_p: float | None
-    repetition_penalty: float | None
-    seed: int | None
 
 
 class Client:
@@ -65,9 +57,12 @@ class Client:
             raise ValueError("A key holds only letters, digits, _ and -.")
         if buffer_chars < LEAST_BUFFER_CHARS:
             raise ValueError(f"buffer_chars must be at least {LEAST_BUFFER_CHARS}.")
+        self._urls = urls
+        self._api_key = api_key
+        self._conversations: Conversations | None = None
         self._give_up_after_s = give_up_after_s
         self._buffer_chars = buffer_chars
-        self._link = Link(urls, api_key, keepalive_s, on_retry or RetryLog())
+        self._link = Link(urls, api_key, keepalive_s, on_retry or Announcer(log.warning))
 
     async def __aenter__(self) -> Self:
         self._link.start()
@@ -76,12 +71,25 @@ class Client:
     async def __aexit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
+        if self._conversations:
+            await self._conversations.close()
         await self._link.close()
+
+    @property
+    def conversations(self) -> "Conversations":
+        """The conversations that the service keeps for this user. Raises ClientClosed outside of `async with`."""
+        self._link.require_open()
+        if self._conversations is None:
+            from ekiden.client.conversations import Conversations  # its HTTP library is slow to import
+
+            self._conversations = Conversations([service(url) for url in self._urls], self._api_key)
+        return self._conversations
 
     def chat(
         self,
         messages: Messages,
         *,
+        conversation: str | None = None,
         model: str | None = None,
         stop: str | Sequence[str] = (),
         priority: int = 0,
@@ -89,22 +97,46 @@ class Client:
         request_id: str | None = None,
         **sampling: Unpack[Sampling],
     ) -> Answer:
-        """Ask for an answer to one text or a whole conversation; what is left out takes the server's default.
+        """Ask for an answer to one text or a whole chat; what is left out takes the server's default.
+
+        `conversation`: "new" lets the server keep the chat, under the id that the answer has once it is accepted. With
+        such an id, `messages` is one text, the next message. ConversationBusy, raised by the answer, says that another
+        answer of it is under way; the client leaves it to the application to ask again.
 
         The request is sent without waiting for a reader. The same `request_id`, globally unique, and the same request
         are the same job, also from another process. Raises FrameTooLarge, OutOfRange and InvalidRequest for what cannot
         be sent; what the server refuses is raised by the answer.
         """
-        identity = str(uuid.uuid4()) if request_id is None else request_id
-        chat = Chat(
-            id=identity,
-            messages=_messages(messages),
-            params=_params(stop, sampling),
+        identity = _identity(request_id)
+        opening = frames.chat(
+            identity,
+            messages,
+            conversation=conversation,
+            params=frames.params(stop, sampling),
             model=model,
             priority=priority,
             on_disconnect=on_disconnect,
         )
-        return self._follow(Follower(identity, self._patience(), self._buffer_chars, opening=_encode(chat)))
+        return self._ask(identity, opening)
+
+    def regenerate(
+        self,
+        conversation: str,
+        *,
+        turn: int | None = None,
+        message: str | None = None,
+        stop: str | Sequence[str] = (),
+        request_id: str | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Answer:
+        """Ask for another answer to a turn of a kept conversation, by default the last.
+
+        Once it has ended well or was cancelled, it stands in place of that turn and all after it. `turn` counts from 1;
+        `message` replaces what the user said there. All else is as with `chat`.
+        """
+        identity = _identity(request_id)
+        params = frames.params(stop, sampling)
+        return self._ask(identity, frames.regenerate(identity, conversation, turn=turn, message=message, params=params))
 
     def attach(self, job: str, cursor: int = 0) -> Answer:
         """Follow a job of the same user from `cursor` on; an earlier answer of this client that did is superseded."""
@@ -126,6 +158,9 @@ class Client:
         finally:
             self._link.drop(trip)
 
+    def _ask(self, identity: str, opening: str) -> Answer:
+        return self._follow(Follower(identity, self._patience(), self._buffer_chars, opening=opening))
+
     def _follow(self, follower: Follower) -> Answer:
         self._link.add(follower)
         return Answer(follower, self._link)
@@ -134,25 +169,5 @@ class Client:
         return Patience(self._give_up_after_s)
 
 
-def _messages(given: Messages) -> list[Message]:
-    if isinstance(given, str):
-        return [Message("user", given)]
-    return [each if isinstance(each, Message) else Message(**each) for each in given]
-
-
-def _params(stop: str | Sequence[str], sampling: Sampling) -> Params:
-    for name, value in sampling.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise OutOfRange(f"params.{name} must be a finite number.")  # JSON would make it null, the default
-    return Params(stop=[stop] if isinstance(stop, str) else list(stop) or None, **sampling)
-
-
-def _encode(chat: Chat) -> str:
-    """The frame, if the server could read it."""
-    try:
-        frame = encode(chat)
-    except UnicodeEncodeError:
-        raise InvalidRequest("The messages are not valid Unicode text.") from None
-    if len(frame) > MAX_FRAME_BYTES or len(frame.encode()) > MAX_FRAME_BYTES:
-        raise FrameTooLarge(f"A frame may have at most {MAX_FRAME_BYTES:,} bytes.")
-    return frame
+def _identity(request_id: str | None) -> str:
+    return str(uuid.uuid4()) if request_id is None else request_id

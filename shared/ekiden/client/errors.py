@@ -1,6 +1,8 @@
-"""What ends an answer on the client's own side, and how an error frame becomes an exception."""
+"""What ends an answer on the client's own side, and how an error of the service becomes an exception."""
 
 from typing import cast
+
+import msgspec
 
 from ekiden.errors import BY_CODE, EkidenError
 from ekiden.protocol import Error
@@ -31,3 +33,22 @@ def error_of(frame: Error) -> EkidenError:
         members = {"code": frame.code, "retryable": frame.retryable, "__doc__": "A code of a newer server."}
         kind = cast("type[EkidenError]", type("UnknownError", (EkidenError,), members))
     return kind(frame.message, retry_after_s=frame.retry_after_s, job=frame.job)
+
+
+def error_in(body: bytes) -> EkidenError | None:
+    """The exception that the body of an HTTP answer stands for; None when it is no error of this service."""
+    try:
+        found = msgspec.json.decode(body, type=_Body).error
+    except msgspec.DecodeError:
+        return None
+    return error_of(Error(found.code, found.message, retryable=found.retryable))
+
+
+class _BodyError(msgspec.Struct):
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class _Body(msgspec.Struct):
+    error: _BodyError

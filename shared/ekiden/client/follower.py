@@ -43,7 +43,7 @@ class Phase(Enum):
 class Follower:
     """The cursor rule of the client: every piece of text is buffered once, in order. Event loop only.
 
-    `opening` is the chat frame that makes the job; without one, `job` is followed from `cursor` on. A buffer of
+    `opening` is the frame that makes the job; without one, `job` is followed from `cursor` on. A buffer of
     `buffer_chars` takes one more event, whatever its size; then the follower pauses until `resume`.
     """
 
@@ -53,6 +53,7 @@ class Follower:
     ) -> None:  # fmt: skip
         self.id = request_id
         self.job = job
+        self.conversation: str | None = None
         self.cursor = cursor  # all text before it was buffered
         self.patience = patience
         self.over = False
@@ -93,6 +94,7 @@ class Follower:
     def on_frame(self, frame: AnyServerFrame) -> None:
         if isinstance(frame, Accepted | Attached):
             self.job = frame.job
+            self.conversation = frame.conversation
             self._phase = Phase.FOLLOWING
             self.patience.restore()
         elif self._phase not in (Phase.FOLLOWING, Phase.PAUSED):

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
-from ekiden.client.errors import ClientClosed, Superseded, Unreachable, error_of
+from ekiden.client.errors import ClientClosed, Superseded, Unreachable, error_in, error_of
 from ekiden.client.exchange import Exchange
 from ekiden.client.retry import Backoff, Retry
 from ekiden.errors import (
@@ -34,7 +34,9 @@ OPEN_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 1.0
 REFUSED_AGAIN_S = 1.0
 
-# Refusals that changed nothing and pass; others that may be retried (a lost job) would need another request.
+# Refusals that changed nothing and pass by themselves. Others that may be retried are the application's to decide: a
+# lost job needs another request, and what keeps a conversation busy is an answer that somebody else asked for (a chat
+# that was not acknowledged is never in its own way, as its id is known).
 PASSING = frozenset(kind.code for kind in (QueueFull, TooManyJobs, StoreUnavailable))
 
 FINAL_STATUS: dict[int, type[EkidenError]] = {401: Unauthorized, 403: Forbidden}
@@ -83,12 +85,16 @@ class Link:
 
         Raises ClientClosed before `start` and after `close`, ValueError when the id is in use.
         """
-        if self._task is None or self._task.done():
-            raise ClientClosed("The client is closed: use it inside `async with Client(…) as client`.")
+        self.require_open()
         if exchange.id in self._open:
             raise ValueError("This client has an open answer with the same request id.")
         self._open[exchange.id] = exchange
         self.ask(exchange)
+
+    def require_open(self) -> None:
+        """Raise ClientClosed before `start` and after `close`."""
+        if self._task is None or self._task.done():
+            raise ClientClosed("The client is closed: use it inside `async with Client(…) as client`.")
 
     def ask(self, exchange: Exchange) -> None:
         """Send what an exchange has to send, on this connection or the next."""
@@ -219,7 +225,8 @@ class Link:
             await self._failed(f"{url} answered HTTP {status}.")
         else:
             kind = FINAL_STATUS.get(status, Unreachable)
-            self._fail_all(kind, _message(error) or f"{url} answered HTTP {status}; it may be another service.")
+            refusal = error_in(bytes(error.response.body or b""))
+            self._fail_all(kind, str(refusal or f"{url} answered HTTP {status}; it may be another service."))
 
     async def _failed(self, reason: str) -> None:
         """Give up the exchanges whose patience is spent; wait before the next URL is tried for the others."""
@@ -251,20 +258,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or "connection failed"
     return str(error)
-
-
-def _message(error: InvalidStatus) -> str | None:
-    """The sentence of an Ekiden error in an HTTP answer."""
-    try:
-        body = msgspec.json.decode(error.response.body or b"", type=_Refusal)
-    except msgspec.DecodeError:
-        return None
-    return body.error.message
-
-
-class _RefusalError(msgspec.Struct):
-    message: str
-
-
-class _Refusal(msgspec.Struct):
-    error: _RefusalError

@@ -1,13 +1,9 @@
 """When to try again and when to give up; knows no network."""
 
-import logging
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-
-# The standard library's logger: an application that configures nothing finds warnings on its stderr.
-log = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
@@ -21,16 +17,21 @@ class Retry:
     delay_s: float
 
 
-class RetryLog:
-    """Warns once of each reason, so that nobody waits without knowing for what."""
+class Announcer:
+    """Tells of each new reason once, so that nobody waits without knowing for what, or reads it again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._told = ""
 
     def __call__(self, retry: Retry) -> None:
         if retry.reason != self._told:
             self._told = retry.reason
-            log.warning("%s Trying again.", retry.reason)
+            self._tell(f"{retry.reason} Trying again.")
+
+    def recovered(self) -> None:
+        """It went well: the same reason would be news."""
+        self._told = ""
 
 
 class Backoff:

@@ -9,6 +9,7 @@ from typing import TextIO
 
 # C0, DEL and C1: a model must not be able to move the cursor, set the title or answer the terminal's questions.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
+_FAINT, _NORMAL = "\x1b[2m", "\x1b[22m"
 
 
 def printable(text: str) -> str:
@@ -42,6 +43,11 @@ class Screen:
         """Tell something that is no part of an answer."""
         self.end_line()
         print(printable(sentence), file=self._notices, flush=True)
+
+    def recall(self, text: str) -> None:
+        """Show what was said before, paler than what is said now where the terminal can."""
+        pale = self._notices.isatty() and os.environ.get("TERM", "dumb") != "dumb" and "NO_COLOR" not in os.environ
+        print(f"{_FAINT}{printable(text)}{_NORMAL}" if pale else printable(text), file=self._notices, flush=True)
 
     def discard(self) -> None:
         """Nobody reads stdout any more: what is left in its buffer goes nowhere, without an error at exit."""

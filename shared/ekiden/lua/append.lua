@@ -1,4 +1,4 @@
---!include core timers watch queue finish
+--!include core timers watch queue conversation finish
 -- Log and publish new records of many jobs in one step.
 -- ARGV 2 worker · then a job: id, fence, start, count, cached tokens, finish, code, message, frame header, and
 --   count × record
@@ -22,12 +22,15 @@ end
 
 local function append(at, count)
   local id, start = ARGV[at], tonumber(ARGV[at + 2])
-  local row = redis.call('HMGET', key('job', id), 'fence', 'state', 'owner', 'n', 'cancel', 'first', 'deaths')
+  local row = redis.call('HMGET', key('job', id), 'fence', 'state', 'owner', 'n', 'cancel', 'first', 'deaths',
+    'conv', 'started')
   if row[1] ~= ARGV[at + 1] or row[2] ~= 'running' or row[3] ~= worker then return 'fenced', 0 end
-  if row[4] ~= ARGV[at + 2] then return 'resend', tonumber(row[4]) end
+  local reason = ARGV[at + 5]
+  -- A turn is kept with its prompt: where the call before this one, which had it, went wrong, both come again.
+  local unstarted = row[8] and not row[9] and reason ~= 'error'
+  if unstarted or row[4] ~= ARGV[at + 2] then return 'resend', tonumber(row[4]) end
   if count > 0 then log(id, start, ARGV[at + 8], at + 9, count, { first = row[6], deaths = row[7] }) end
   if ARGV[at + 4] ~= '0' then redis.call('HSET', key('job', id), 'cached', ARGV[at + 4]) end
-  local reason = ARGV[at + 5]
   if reason == '' and not row[5] then return 'ok', start + count end
   local job = load_job(id)
   if reason == 'error' then

@@ -1,4 +1,4 @@
---!include core timers watch queue finish requeue ask_cancel due
+--!include core timers watch queue conversation finish requeue ask_cancel due
 -- Renew a worker's lease; take the jobs of dead workers; do due housekeeping.
 -- ARGV 2 worker · 3 running · 4 waiting in its engine · 5 state
 -- Returns {0} when fenced, else {1, jobs owned, jobs queued for its model, jobs taken from the dead, jobs to cancel}

@@ -1,14 +1,10 @@
---!include core timers watch queue finish ask_cancel
+--!include core timers watch queue conversation finish ask_cancel
 -- End a job: at once when no worker runs it, otherwise at its worker's next step.
 -- ARGV 2 user · 3 job
 -- Returns the state found, or nil when this user has no such job
 local job = load_job(ARGV[3])
 if not job or job.user ~= ARGV[2] then return false end
 local found = job.state
-if found == 'running' then
-  ask_to_cancel(job)
-elseif live(job) then
-  cancel(job)
-end
+stop(job)
 flush()
 return found

@@ -1,4 +1,4 @@
---!include core timers watch queue finish take
+--!include core timers watch queue conversation finish take
 -- Give a worker up to `free` queued jobs of its model; the store chooses.
 -- ARGV 2 worker · 3 model · 4 free
 -- Returns claims (lib/take.lua), or nil when the worker is fenced

@@ -1,4 +1,4 @@
---!include core timers watch queue finish ask_cancel due view
+--!include core timers watch queue conversation finish ask_cancel due view
 -- Renew a replica and read what changed of the jobs it asks about; it watches them again in case it was dropped.
 -- ARGV 2 replica · then job, cursor, attempt, …
 -- Returns {1 if the replica was known, views of the changed, jobs without a record}

@@ -1,5 +1,5 @@
---!include core timers watch queue finish take
--- Repeat claims whose reply was lost: same fence, same attempt, so a lost reply is no move.
+--!include core timers watch queue conversation finish take
+-- Repeat claims whose reply was lost: same fence, same attempt, so a lost reply is no move. One that is to end, ends.
 -- ARGV 2 worker · then the jobs it knows
 -- Returns claims (lib/take.lua), or nil when the worker is fenced
 local worker = ARGV[2]
@@ -10,11 +10,14 @@ local claims = {}
 for _, id in ipairs(redis.call('SMEMBERS', key('worker', worker .. ':jobs'))) do
   if not knows[id] then
     local job = load_job(id)
-    if job and job.state == 'running' and job.owner == worker then
+    if job and job.owner == worker and job.cancel then
+      cancel(job)
+    elseif job and job.state == 'running' and job.owner == worker then
       claims[#claims + 1] = claim_of(job)
     else
       redis.call('SREM', key('worker', worker .. ':jobs'), id)
     end
   end
 end
+flush()
 return claims

@@ -1,14 +1,26 @@
---!include core timers watch queue finish
+--!include core timers watch queue conversation finish
 -- Store a new job, once per (user, client id), and watch it.
 -- ARGV 2 job · 3 user ('' anonymous) · 4 client id · 5 digest · 6 model · 7 priority · 8 on_disconnect · 9 request
---   10 replica
--- Returns {new|known|conflict|queue_full|too_many_jobs, job, jobs ahead}
+--   10 replica · 11 conversation ('' none) · 12 new|next|again · of a new one: 13 seed · 14 title · of another answer:
+--   13 turn · 14 version that was read · 15 '1': the same prompt
+-- Returns {new|known|conflict|conversation_not_found|conversation_busy|queue_full|too_many_jobs, job, jobs ahead}
 local id, user, client, digest, model, prio = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local conv, place = ARGV[11], ARGV[12]
 local idem = key('idem', user .. ':' .. client)
 
 local existing = redis.call('GET', idem)
 local known = existing and load_job(existing)
 if known then return { known.digest == digest and 'known' or 'conflict', existing, position(known) } end
+
+local turn = 1
+if place == 'next' or place == 'again' then
+  local owner, version, turns = unpack(redis.call('HMGET', conv_key(conv), 'user', 'version', 'turns'))
+  if owner ~= user then return { 'conversation_not_found', '', 0 } end
+  turn = place == 'next' and turns + 1 or tonumber(ARGV[13])
+  if busy_job(conv) or place == 'again' and (version ~= ARGV[14] or turn > tonumber(turns)) then
+    return { 'conversation_busy', '', 0 }
+  end
+end
 
 local queue = key('queue', model)
 if redis.call('ZCARD', queue) >= policy.max_queued then return { 'queue_full', '', 0 } end
@@ -25,6 +37,16 @@ redis.call('SET', key('request', id), ARGV[9])
 redis.call('SET', idem, id)
 redis.call('SADD', key('user', user .. ':live'), id)
 redis.call('ZADD', P .. 'jobs', job.seq, id)
+if conv ~= '' then
+  if place == 'new' then
+    redis.call('HSET', conv_key(conv),
+      'user', user, 'model', model, 'title', ARGV[14], 'created', now, 'version', 0, 'turns', 0, 'seed', ARGV[13])
+  end
+  set(job, 'conv', conv, 'turn', turn)
+  if ARGV[15] == '1' then set(job, 'same', '1') end
+  redis.call('HSET', conv_key(conv), 'busy', id)
+  touch(conv, user)
+end
 enqueue(job)
 set_timer(job)
 watch(job, ARGV[10])

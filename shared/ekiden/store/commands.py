@@ -8,18 +8,28 @@ import msgspec
 
 from ekiden.jobs import State
 from ekiden.keys import Keys
+from ekiden.memory import Memory, StoredPrompt, encode_prompt
 from ekiden.store.types import (
     Append,
     Appended,
     AppendOutcome,
     BeatReply,
     Claimed,
+    ConversationPage,
+    ConversationSummary,
+    ConversationView,
+    FirstTurn,
     NewJob,
+    NextTurn,
+    PageEnd,
+    PendingTurn,
+    Place,
     Policy,
     PollReply,
     Snapshot,
     SubmitOutcome,
     Submitted,
+    TurnAgain,
     WorkerInfo,
 )
 from ekiden.wire import decode_ended, decode_record, delta_header
@@ -28,6 +38,8 @@ T = TypeVar("T")
 Arg = str | bytes | int
 
 MAX_POLLED_JOBS = 100
+ANY_TURN = 1 << 53
+"""A number beyond every turn's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Commands:
             new.on_disconnect,
             new.request,
             replica,
+            *_place(new.place),
         )
         return self._command("submit", args, _submitted)
 
@@ -99,14 +112,17 @@ class Commands:
         """Repeat the claims whose reply was lost: jobs the store says are this worker's, and it does not know."""
         return self._command("reconcile", (incarnation, *known), _claims)
 
-    def start(
-        self, incarnation: str, job: str, fence: int, prompt_ids: bytes, prompt_tokens: int, dropped_turns: int
-    ) -> Command[bool]:
-        """Keep a job's prompt ids and tell its watchers that it started. False: fenced."""
-        return self._command("start", (incarnation, job, fence, prompt_ids, prompt_tokens, dropped_turns), bool)
+    def start(self, incarnation: str, job: str, fence: int, prompt: StoredPrompt, prompt_tokens: int) -> Command[bool]:
+        """Keep a job's prompt, and tell its watchers that it started. False: fenced.
+
+        `prompt_tokens` counts the whole prompt. Only the first prompt of a job is kept.
+        """
+        encoded = encode_prompt(prompt)
+        numbers = (prompt_tokens, prompt.dropped_turns, prompt.retokenized_tokens, prompt.first_turn)
+        return self._command("start", (incarnation, job, fence, encoded, *numbers), bool)
 
     def append(self, incarnation: str, rows: Sequence[Append]) -> Command[list[Appended]]:
-        """Log and publish new records of many jobs, fenced, in one step."""
+        """Log and publish new records of many jobs, fenced, in one step; a job's end keeps its conversation's turn."""
         args: list[Arg] = [incarnation]
         for row in rows:
             end = row.ending
@@ -120,6 +136,39 @@ class Commands:
         """Unregister a worker and queue its jobs again without counting a death. Returns how many moved."""
         return self._command("handoff", (incarnation,), int)
 
+    def read_conversation(
+        self, user: str, conversation: str, turns: int, *, before: int = ANY_TURN, seed: bool = False
+    ) -> Command[ConversationView | None]:
+        """A conversation with up to `turns` of its turns, the last before number `before`. None: not this user's.
+
+        With `seed`: its seed and the turn under way too.
+        """
+        args = (user, conversation, turns, before, int(seed))
+        return self._command("conversation_read", args, _conversation)
+
+    def list_conversations(self, user: str, limit: int, after: PageEnd | None = None) -> Command[ConversationPage]:
+        """A page of a user's conversations, the newest change first."""
+        place = (after.updated_ms, after.id) if after else ()
+        return self._command("conversation_list", (user, limit, *place), _conversation_page)
+
+    def rename_conversation(self, user: str, conversation: str, title: str) -> Command[ConversationSummary | None]:
+        """Give a conversation a title. None: not this user's."""
+        return self._command("conversation_rename", (user, conversation, title), _optional_summary)
+
+    def delete_conversation(self, user: str, conversation: str) -> Command[bool]:
+        """Forget a conversation and cancel the job that answers in it. False: not this user's."""
+        return self._command("conversation_delete", (user, conversation), bool)
+
+
+def _place(place: Place | None) -> tuple[Arg, ...]:
+    if isinstance(place, FirstTurn):
+        return place.conversation, "new", place.seed, place.title
+    if isinstance(place, NextTurn):
+        return place.conversation, "next"
+    if isinstance(place, TurnAgain):
+        return place.conversation, "again", place.turn, place.version, int(place.same_prompt)
+    return "", ""
+
 
 def _nothing(_reply: object) -> None:
     return None
@@ -130,7 +179,7 @@ def _submitted(reply: list[Any]) -> Submitted:
 
 
 def _snapshot(reply: list[Any]) -> Snapshot:
-    job, client_id, state, attempt, cursor, started, dropped, position, expired, ended, records = reply
+    job, client_id, state, attempt, cursor, started, dropped, position, expired, ended, records, conversation = reply
     return Snapshot(
         job=job.decode(),
         client_id=client_id.decode(),
@@ -143,6 +192,7 @@ def _snapshot(reply: list[Any]) -> Snapshot:
         expired=bool(expired),
         ended=decode_ended(ended) if ended else None,
         records=[decode_record(record) for record in records],
+        conversation=conversation.decode() or None,
     )
 
 
@@ -158,10 +208,14 @@ def _poll_reply(reply: list[Any]) -> PollReply:
 def _claims(reply: list[Any] | None) -> list[Claimed] | None:
     if reply is None:
         return None
-    return [
-        Claimed(job.decode(), int(fence), int(attempt), request, prompt or None, [decode_record(r) for r in records])
-        for job, fence, attempt, request, prompt, records in reply
-    ]
+    return [_claimed(*claim) for claim in reply]
+
+
+def _claimed(
+    job: bytes, fence: int, attempt: int, request: bytes, prompt: bytes, log: list[bytes], memory: list[Any]
+) -> Claimed:
+    records = [decode_record(record) for record in log]
+    return Claimed(job.decode(), fence, attempt, request, prompt or None, records, Memory(*memory) if memory else None)
 
 
 def _beat_reply(reply: list[Any]) -> BeatReply:
@@ -176,3 +230,35 @@ def _appended(reply: list[Any]) -> list[Appended]:
         Appended(AppendOutcome(outcome.decode()), int(cursor))
         for outcome, cursor in zip(reply[::2], reply[1::2], strict=True)
     ]
+
+
+def _summary(reply: list[Any]) -> ConversationSummary:
+    conversation, title, model, created, updated, version, turns, busy = reply
+    return ConversationSummary(
+        id=conversation.decode(),
+        title=title.decode(),
+        model=model.decode(),
+        created_ms=int(created),
+        updated_ms=int(updated),
+        version=int(version),
+        turn_count=int(turns),
+        busy=busy.decode() or None,
+    )
+
+
+def _optional_summary(reply: list[Any] | None) -> ConversationSummary | None:
+    return _summary(reply) if reply else None
+
+
+def _conversation(reply: list[Any] | None) -> ConversationView | None:
+    if reply is None:
+        return None
+    summary, seed, first_turn, turns, pending = reply
+    under_way = PendingTurn(int(pending[0]), pending[1]) if pending else None
+    return ConversationView(_summary(summary), seed, int(first_turn), turns, under_way)
+
+
+def _conversation_page(reply: list[Any]) -> ConversationPage:
+    summaries, *place = reply
+    following = PageEnd(int(place[0]), place[1].decode()) if place else None
+    return ConversationPage([_summary(summary) for summary in summaries], following)

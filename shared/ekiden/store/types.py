@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ekiden.jobs import State
+from ekiden.memory import Memory
 from ekiden.protocol import OnDisconnect
 from ekiden.settings import Settings
 from ekiden.wire import EndedFrame, Record
@@ -25,6 +26,7 @@ class Policy:
     grace_ms: int
     keep_log_s: int
     keep_summary_s: int
+    keep_conversation_ms: int
     poison_deaths: int
     max_queued: int
     max_per_user: int
@@ -43,6 +45,7 @@ class Policy:
             grace_ms=round(settings.abandon_grace_s * 1000),
             keep_log_s=round(settings.keep_log_s),
             keep_summary_s=round(settings.keep_summary_s),
+            keep_conversation_ms=max(1, round(settings.keep_conversation_s * 1000)),
             poison_deaths=settings.poison_deaths,
             max_queued=settings.max_queued_jobs,
             max_per_user=settings.max_jobs_per_user,
@@ -50,8 +53,44 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstTurn:
+    """The answer begins a conversation; `seed` holds the encoded messages before it (memory.encode_messages)."""
+
+    conversation: str
+    seed: bytes
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class NextTurn:
+    """The answer goes on with a conversation."""
+
+    conversation: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAgain:
+    """The answer takes the place of a turn and of all after it.
+
+    `version` is that of the conversation the request was made from. `same_prompt` is that of the request.
+    """
+
+    conversation: str
+    turn: int
+    version: int
+    same_prompt: bool
+
+
+Place = FirstTurn | NextTurn | TurnAgain
+"""Where an answer goes in a kept conversation."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewJob:
-    """A validated request; `digest` identifies its body, (`user`, `client_id`) is the idempotency key."""
+    """A validated request; `digest` identifies its body, (`user`, `client_id`) is the idempotency key.
+
+    `place` is None when its conversation is not kept.
+    """
 
     job: str
     user: str
@@ -61,6 +100,7 @@ class NewJob:
     priority: int
     on_disconnect: OnDisconnect
     request: bytes
+    place: Place | None = None
 
 
 class SubmitOutcome(StrEnum):
@@ -69,6 +109,8 @@ class SubmitOutcome(StrEnum):
     NEW = "new"
     KNOWN = "known"
     CONFLICT = "conflict"
+    CONVERSATION_NOT_FOUND = "conversation_not_found"
+    CONVERSATION_BUSY = "conversation_busy"
     QUEUE_FULL = "queue_full"
     TOO_MANY_JOBS = "too_many_jobs"
 
@@ -100,6 +142,7 @@ class Snapshot:
     expired: bool
     ended: EndedFrame | None
     records: list[Record] = field(default_factory=list)
+    conversation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +159,18 @@ class PollReply:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A job given to this worker; every write carries `fence`. `prompt_ids`, `records`: from earlier attempts."""
+    """A job given to this worker; every write carries `fence`.
+
+    `prompt` (an encoded StoredPrompt) and `records` are from earlier attempts. `memory`: of the conversation it is in.
+    """
 
     job: str
     fence: int
     attempt: int
     request: bytes
-    prompt_ids: bytes | None
+    prompt: bytes | None
     records: list[Record]
+    memory: Memory | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +238,58 @@ class Appended:
 
     outcome: AppendOutcome
     cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSummary:
+    """A kept conversation without its text. `busy` is the job that answers in it now.
+
+    `version` rises with every turn that is written.
+    """
+
+    id: str
+    title: str
+    model: str
+    created_ms: int
+    updated_ms: int
+    version: int
+    turn_count: int
+    busy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingTurn:
+    """The turn that a job makes in a conversation; `request` is the job's."""
+
+    turn: int
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationView:
+    """A kept conversation at one moment: some of its turns, from number `first_turn` on.
+
+    With its seed and the turn under way, if asked for.
+    """
+
+    summary: ConversationSummary
+    seed: bytes
+    first_turn: int
+    turns: Sequence[bytes]
+    pending: PendingTurn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageEnd:
+    """Where a page of conversations ended; only `ConversationPage.following` makes one."""
+
+    updated_ms: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationPage:
+    """Conversations, the newest change first. With `following` None there are no more."""
+
+    conversations: Sequence[ConversationSummary]
+    following: PageEnd | None

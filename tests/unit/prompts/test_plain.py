@@ -4,10 +4,15 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from ekiden_worker.prompts import choose_format
+from ekiden.protocol import Message
+from ekiden_worker.prompts import KeptAnswer, ModelTokenizer
 from ekiden_worker.prompts.plain import PlainFormat
 from tests.support.data import data_file
-from tests.unit.prompts.families import byte_level, chat, sentencepiece
+from tests.unit.prompts.families import byte_level, chat, encode, sentencepiece
+
+
+def plain(tokenizer: PreTrainedTokenizerFast) -> PlainFormat:
+    return PlainFormat(ModelTokenizer.of(tokenizer))
 
 
 def framing(single: str) -> PreTrainedTokenizerFast:
@@ -19,15 +24,10 @@ def framing(single: str) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def test_a_model_without_a_chat_template_gets_the_plain_format() -> None:
-    prompts = choose_format(byte_level(None))
-    assert (prompts.name, prompts.turn_end()) == ("plain", None)
-
-
 @pytest.mark.parametrize("text", ["Once upon a time", " 日本語 👍🏽\n", "def f():\n    pass", "a\x00b"])
 def test_prompt_is_the_last_messages_text(text: str) -> None:
     for tokenizer in (byte_level(None), framing("<s> $A")):
-        ids = PlainFormat(tokenizer).encode(chat("Hi", "Yes?", text, system="Be brief."))
+        ids = encode(plain(tokenizer), chat("Hi", "Yes?", text, system="Be brief."))
         assert ids == tokenizer.backend_tokenizer.encode(text).ids
 
 
@@ -37,20 +37,41 @@ def test_prompt_is_the_last_messages_text(text: str) -> None:
 def test_what_begins_a_text_is_kept_and_what_ends_it_is_not(single: str, begin: list[int]) -> None:
     tokenizer = framing(single)
     bare = tokenizer.backend_tokenizer.encode("Hi", add_special_tokens=False).ids
-    assert PlainFormat(tokenizer).encode(chat("Hi")) == [*begin, *bare]
+    assert encode(plain(tokenizer), chat("Hi")) == [*begin, *bare]
 
 
 def test_control_tokens_in_the_text_stay_text() -> None:
-    ids = PlainFormat(framing("<s> $A")).encode(chat("<s></s>"))
+    ids = encode(plain(framing("<s> $A")), chat("<s></s>"))
     assert (ids.count(1), ids.count(2)) == (1, 0)
 
 
 def test_an_empty_text_is_only_the_beginning() -> None:
-    assert PlainFormat(framing("<s> $A")).encode(chat("")) == [1]
+    assert encode(plain(framing("<s> $A")), chat("")) == [1]
+
+
+@pytest.mark.parametrize(
+    ("special", "text"),
+    [
+        ({"eos_token": "<|im_end|>"}, "<|im_end|>"),
+        ({"bos_token": "<|im_start|>"}, "<|im_start|>"),
+        ({}, "<|endoftext|>"),
+    ],
+)
+def test_an_empty_text_without_a_beginning_is_one_token_to_go_on_from(special: dict[str, str], text: str) -> None:
+    tokenizer = byte_level(None, **special)
+    assert encode(plain(tokenizer), chat("")) == [tokenizer.convert_tokens_to_ids(text)]
+
+
+def test_nothing_of_earlier_turns_is_shown() -> None:
+    prompts = plain(framing("<s> $A"))
+    alone = encode(prompts, chat("And?"))
+    assert encode(prompts, [*chat("Hi"), KeptAnswer((5, 6), False), *chat("And?")]) == alone
+    assert prompts.encode(prompts.following(None, Message("user", "And?"), ended=True)) == alone
+    assert (prompts.single_turn, prompts.stops, prompts.turn_end()) == (True, (), None)
 
 
 def test_the_real_stories_tokenizer() -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(data_file("stories260K"))
-    prompts = choose_format(tokenizer)
+    prompts = PlainFormat(ModelTokenizer.from_folder(data_file("stories260K")))
     for text in ("Once upon a time, there was a", 'Lily said: "Hi!"  \n', "日本語"):
-        assert prompts.encode(chat(text)) == tokenizer(text)["input_ids"]
+        assert encode(prompts, chat(text)) == tokenizer(text)["input_ids"]

@@ -1,50 +1,26 @@
 """Deltas are the decoded text, for both kinds of tokenizer and every id sequence."""
 
 import json
-import random
-from functools import cache
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer
 
-from ekiden_worker.text import Detokenizer, UnknownTokenizer, Vocabulary
+from ekiden_worker.text import Detokenizer, Vocabulary
 from tests.support.data import data_file
-from tests.support.tokenizers import byte_level_tokenizer, sentencepiece_tokenizer
-
-
-@cache
-def byte_level() -> tuple[Tokenizer, Vocabulary]:
-    tokenizer = byte_level_tokenizer()
-    return tokenizer, Vocabulary.of(tokenizer)
-
-
-@cache
-def sentencepiece() -> tuple[Tokenizer, Vocabulary]:
-    tokenizer = sentencepiece_tokenizer()
-    return tokenizer, Vocabulary.of(tokenizer)
+from tests.support.seeded import thorough
+from tests.support.tokenizers import sentencepiece_tokenizer
+from tests.unit.text import reference
+from tests.unit.text.sequences import Kind, kind, some_ids
 
 
 def decode(vocabulary: Vocabulary, ids: list[int]) -> list[str]:
     detokenizer = Detokenizer(vocabulary)
-    return [*(detokenizer.push(token_id) for token_id in ids), detokenizer.flush()]
+    return [*map(detokenizer.push, ids), detokenizer.flush()]
 
 
-def marked(data: bytes) -> str:
-    """UTF-8 with one U+FFFD for each byte that is part of no character: the rule, written the slow way."""
-    text = ""
-    while data:
-        for length in (1, 2, 3, 4):
-            try:
-                text += data[:length].decode()
-            except UnicodeDecodeError:
-                continue
-            data = data[length:]
-            break
-        else:
-            text, data = text + "\ufffd", data[1:]
-    return text
+def ids_of(kind: Kind, data: bytes) -> list[int]:
+    return [kind.of_bytes[byte] for byte in data]
 
 
 def test_every_step_of_the_llama_2_vectors_is_exact() -> None:
@@ -58,8 +34,22 @@ def test_every_step_of_the_llama_2_vectors_is_exact() -> None:
         assert text + detokenizer.flush() == case["text"], case["ids"]
 
 
+@thorough
+@given(some_ids)
+def test_every_step_is_the_certain_text_and_the_flush_completes_it(sequence: tuple[Kind, list[int]]) -> None:
+    kind, ids = sequence
+    certain, whole = reference.texts(kind.vocabulary, ids)
+    detokenizer, text = Detokenizer(kind.vocabulary), ""
+    for token_id, expected, ending in zip(ids, certain[1:], whole[1:], strict=True):
+        text += detokenizer.push(token_id)
+        assert text == expected
+        assert text + detokenizer.held == ending
+    assert text + detokenizer.flush() == whole[-1]
+    assert detokenizer.flush() == ""
+
+
 def test_byte_level_text_equals_the_tokenizers_own_decoding_of_encoded_text() -> None:
-    tokenizer, vocabulary = byte_level()
+    tokenizer, vocabulary = kind("byte-level").tokenizer, kind("byte-level").vocabulary
     for text in [
         "Hello, world!",
         "  two  spaces\n\n",
@@ -67,57 +57,81 @@ def test_byte_level_text_equals_the_tokenizers_own_decoding_of_encoded_text() ->
         "👩‍👩‍👧‍👦 émoji",
         "",
         "def f(x):\n\treturn x",
+        "<tool_call>{}",
     ]:
-        assert "".join(decode(vocabulary, tokenizer.encode(text).ids)) == text
+        ids = tokenizer.encode(text).ids
+        assert "".join(decode(vocabulary, ids)) == tokenizer.decode(ids) == text
 
 
-@given(st.lists(st.integers(0, 511)))
-def test_byte_level_gives_one_mark_a_bad_byte_and_is_the_whole_stream(ids: list[int]) -> None:
-    _, vocabulary = byte_level()
-    ids = [token_id % len(vocabulary.pieces) for token_id in ids]
-    data = b"".join(piece for token_id in ids if isinstance(piece := vocabulary.pieces[token_id], bytes))
-    assert "".join(decode(vocabulary, ids)) == marked(data)
+@pytest.mark.parametrize("name", ["byte-level", "sentencepiece"])
+@pytest.mark.parametrize(
+    ("data", "deltas"),
+    [
+        ("駅".encode(), ["", "", "駅", ""]),
+        ("駅".encode()[:2], ["", "", "\ufffd\ufffd"]),
+        (b"\xe9A", ["", "\ufffdA", ""]),
+        (b"\xf0\x9f\x8f\xf0\x9f\x8f\x83", ["", "", "", "\ufffd" * 3, "", "", "🏃", ""]),
+        (b"\xff\xc0\x80", ["\ufffd", "\ufffd", "\ufffd", ""]),
+        (b"\xe0\x80", ["", "\ufffd\ufffd", ""]),  # an overlong form
+        (b"\xed\xa0\x80", ["", "\ufffd\ufffd", "\ufffd", ""]),  # half a surrogate
+        (b"\xf4\x90\x80", ["", "\ufffd\ufffd", "\ufffd", ""]),  # beyond U+10FFFF
+        ("\ufffd".encode(), ["", "", "\ufffd", ""]),
+    ],
+)
+def test_bytes_become_characters_or_marks_as_soon_as_that_is_certain(name: str, data: bytes, deltas: list[str]) -> None:
+    assert decode(kind(name).vocabulary, ids_of(kind(name), data)) == deltas
 
 
-@given(st.lists(st.integers(0, 511)))
-def test_nothing_is_held_that_could_be_shown(ids: list[int]) -> None:
-    _, vocabulary = byte_level()
-    ids = [token_id % len(vocabulary.pieces) for token_id in ids]
-    shown = ""
-    detokenizer = Detokenizer(vocabulary)
-    for number, token_id in enumerate(ids):
-        shown += detokenizer.push(token_id)
-        data = b"".join(p for i in ids[: number + 1] if isinstance(p := vocabulary.pieces[i], bytes))
-        held = len(data) - len(b"".join(c.encode() if c != "\ufffd" else b"?" for c in shown))
-        assert held <= 3
-        assert marked(data).startswith(shown)
+def test_a_control_id_between_bytes_breaks_a_character_of_sentencepiece_alone() -> None:
+    whole = "駅".encode()
+    for name, deltas in (
+        ("byte-level", ["", "", "", "駅", ""]),
+        ("sentencepiece", ["", "", "\ufffd\ufffd", "\ufffd", ""]),
+    ):
+        first, second, third = ids_of(kind(name), whole)
+        assert decode(kind(name).vocabulary, [first, second, 1, third]) == deltas
 
 
-def test_sentencepiece_drops_one_leading_space_and_control_ids_give_nothing() -> None:
-    tokenizer, vocabulary = sentencepiece()
-    ids = [1, *tokenizer.encode("Hello there", add_special_tokens=False).ids, 2]
-    assert "".join(decode(vocabulary, ids)) == "Hello there"
-    indented = tokenizer.encode("  x", add_special_tokens=False).ids
-    assert "".join(decode(vocabulary, indented)) == "  x"
+@pytest.mark.parametrize("name", ["byte-level", "sentencepiece"])
+def test_ids_outside_the_vocabulary_say_nothing(name: str) -> None:
+    size = len(kind(name).vocabulary.pieces)
+    assert decode(kind(name).vocabulary, [-1, size, -size, 1 << 70]) == ["", "", "", "", ""]
 
 
-def test_sentencepiece_bytes_become_characters_or_marks() -> None:
-    tokenizer, vocabulary = sentencepiece()
-    bytes_of = {byte: tokenizer.token_to_id(f"<0x{byte:02X}>") for byte in range(256)}
-    ids = [bytes_of[byte] for byte in "駅".encode()]
-    assert decode(vocabulary, ids) == ["", "", "駅", ""]
-    assert decode(vocabulary, ids[:2]) == ["", "", "\ufffd\ufffd"]
-    assert "".join(decode(vocabulary, [ids[0], *tokenizer.encode("ok", add_special_tokens=False).ids])) == "\ufffd ok"
-    randomly = random.Random(5)
-    for _ in range(2000):
-        data = bytes(randomly.choice([0x41, 0xE9, 0xA7, 0x85, 0xF0, 0x9F, 0x80, 0xED, 0xC3]) for _ in range(8))
-        text = "".join(decode(vocabulary, [bytes_of[byte] for byte in data]))
-        assert text == marked(data)
+class TestSentencePiecesLeadingSpace:
+    @pytest.fixture
+    def vocabulary(self) -> Vocabulary:
+        """▁, a letter, a word with its space, control, unknown, a byte."""
+        return Vocabulary(
+            (" ", "a", " b", None, b" \xe2\x81\x87 ", b" "), strip_leading_space=True, control_breaks=True
+        )
 
+    @pytest.mark.parametrize(
+        ("ids", "text"),
+        [
+            ([2, 1], "ba"),
+            ([0, 2], " b"),
+            ([0, 0, 1], " a"),
+            ([1, 2], "a b"),
+            ([3, 3, 2], "b"),
+            ([0, 3, 2], " b"),
+            ([0, 5, 2], "  b"),
+            ([5, 1], " a"),
+            ([5, 2], "  b"),
+            ([4, 2], " \u2047  b"),
+            ([3, 4], " \u2047 "),
+            ([9, 2], "b"),
+            ([6, 2], "b"),
+        ],
+    )
+    def test_it_is_dropped_once_from_the_first_piece_alone(
+        self, vocabulary: Vocabulary, ids: list[int], text: str
+    ) -> None:
+        assert "".join(decode(vocabulary, ids)) == text
 
-def test_an_unknown_kind_of_tokenizer_is_refused() -> None:
-    tokenizer = Tokenizer(models.WordPiece({"a": 0, "[UNK]": 1}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.decoder = decoders.WordPiece()
-    with pytest.raises(UnknownTokenizer, match="WordPiece"):
-        Vocabulary.of(tokenizer)
+    def test_encoded_text_comes_back(self) -> None:
+        tokenizer = sentencepiece_tokenizer()
+        vocabulary = Vocabulary.of(tokenizer)
+        for text in ["Hello there", "  x", " ", "", "\n", "日本 語"]:
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+            assert "".join(decode(vocabulary, [1, *ids, 2])) == text

@@ -2,31 +2,36 @@
 
 from collections.abc import Sequence
 
-from transformers import PreTrainedTokenizerFast
-
 from ekiden.protocol import Message
-from ekiden_worker.prompts.literal import LiteralEncoder
+from ekiden_worker.prompts.apart import ApartFormat
+from ekiden_worker.prompts.parts import Content, Entry, Part
+from ekiden_worker.prompts.tokenizer import ModelTokenizer
 
 
-class PlainFormat:
+class PlainFormat(ApartFormat):
     """The last message's text, behind what the tokenizer itself puts in front of a text."""
 
     name = "plain"
+    single_turn = True
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._encoder = LiteralEncoder(tokenizer.backend_tokenizer)
-        framed = tokenizer.backend_tokenizer.encode("x").ids
-        bare = tokenizer.backend_tokenizer.encode("x", add_special_tokens=False).ids
-        start = next((at for at in range(len(framed)) if framed[at : at + len(bare)] == bare), 0)
-        self._begin = framed[:start]
-        # What a blank message of a tokenizer that begins with nothing becomes: a model needs something to go on from.
-        ends = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)
-        self._blank = [next(token_id for token_id in ends if token_id is not None)]
+    def __init__(self, tokenizer: ModelTokenizer) -> None:
+        super().__init__(tokenizer)
+        self._tokenizer = tokenizer
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Prompt ids of the last message; never none."""
-        return [*self._begin, *self._encoder.encode([messages[-1].content])] or self._blank
+    def parts(self, entries: Sequence[Entry]) -> list[Part]:
+        """The last message."""
+        last = entries[-1]
+        return [*self._begin, Content(last.content)] if isinstance(last, Message) else [*self._begin]
 
-    def turn_end(self) -> int | None:
-        """Nothing but the model's own end ids ends an answer."""
-        return None
+    def following(self, system: Message | None, message: Message, *, ended: bool) -> list[Part]:
+        """The message alone: nothing of what was before is shown."""
+        return self.parts([message])
+
+    def encode(self, parts: Sequence[Part]) -> list[int]:
+        """Ids; never none, for a model needs something to go on from."""
+        return super().encode(parts) or [self._something()]
+
+    def _something(self) -> int:
+        """What stands for a blank message where no text begins with a control token."""
+        fast = self._tokenizer.fast
+        return next(token_id for token_id in (fast.bos_token_id, fast.eos_token_id, 0) if token_id is not None)

@@ -4,16 +4,18 @@ The template is rendered twice: with the contents, for what it makes of them, an
 they stand. Only what the template itself wrote may hold control tokens.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import product
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerFast
 
 from ekiden.errors import InvalidRequest
 from ekiden.protocol import Message
-from ekiden_worker.prompts.literal import Control, LiteralEncoder, secret_name
+from ekiden_worker.prompts.literal import LiteralEncoder, secret_name
+from ekiden_worker.prompts.parts import Content, Control, Entry, Ids, KeptAnswer, Part, Text, UnusableFormat
+from ekiden_worker.prompts.probes import ORDINARY, telling, telling_with_system
+from ekiden_worker.prompts.tokenizer import ModelTokenizer
 
 Transform = Callable[[str], str]
 
@@ -27,87 +29,130 @@ def _from_first_line(content: str) -> str:
     return content.lstrip("\n")
 
 
+MARK_END = "\uf8ff"
+CHANGED = "The model's chat template changes the text of these messages in a way that is not supported."
+
 # What templates do to a content: drop what was thought aloud, cut white space, or nothing.
 _CUTS: tuple[Transform, ...] = (str, _without_thought)
 _TRIMS: tuple[Transform, ...] = (str, str.strip, str.rstrip, str.lstrip, _from_first_line)
 
-_PROBES = (
-    [Message("user", "  Hi there \n")],
-    [Message("user", "One"), Message("assistant", " Two "), Message("user", "Three?\n")],
-)
+
+class ChangedContent(InvalidRequest):
+    """The template makes something of a content that cannot be followed."""
 
 
-class UnusableTemplate(ValueError):
-    """The chat template cannot be rendered, or changes contents so that they cannot be kept apart from its tokens."""
+class RefusedMessages(InvalidRequest):
+    """The template raises an error for these messages."""
 
 
 class TemplateFormat:
-    """Prompts by the tokenizer's own chat template. `encode` may be called from any thread."""
+    """Prompts by the tokenizer's own chat template."""
 
     name = "template"
+    stops: tuple[str, ...] = ()
+    single_turn = False
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._tokenizer = tokenizer
-        self._encoder = LiteralEncoder(tokenizer.backend_tokenizer)
+    def __init__(self, tokenizer: ModelTokenizer) -> None:
+        if not tokenizer.chat_template:
+            raise UnusableFormat("The prompt format template needs a chat template, and this tokenizer has none.")
+        self._tokenizer = tokenizer.fast
+        self._encoder = LiteralEncoder(self._tokenizer.backend_tokenizer)
+        self._opening = {self._tokenizer.bos_token} - {self._tokenizer.eos_token}
+        self._shown_begin, self._asked_begin = self._answer_begins()
         self._probe()
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Prompt ids, up to where the answer begins. Raises InvalidRequest where the template refuses the messages."""
+    def check(self, messages: Sequence[Message]) -> None:
+        """Refuse what the template refuses."""
+        self._render(messages)
+
+    def parts(self, entries: Sequence[Entry]) -> list[Part]:
+        """The rendered template, taken apart. Raises InvalidRequest where the template refuses the messages."""
         try:
-            parts = self._parts(messages)
-        except InvalidRequest:
+            return self._parts(entries)
+        except ChangedContent:
             # A template may print the date, and midnight may lie between its two renderings.
-            parts = self._parts(messages)
+            return self._parts(entries)
+
+    def following(self, system: Message | None, message: Message, *, ended: bool) -> list[Part]:
+        """What the template shows behind an answer when one more message follows."""
+        entries: list[Entry] = [Message("user", "Hi"), KeptAnswer((), ended), message]
+        parts = self.parts([system, *entries] if system else entries)
+        answer = max((at for at, part in enumerate(parts) if isinstance(part, Ids)), default=None)
+        if answer is None:
+            raise InvalidRequest("The model's chat template does not show earlier answers.")
+        return parts[answer:]
+
+    def encode(self, parts: Sequence[Part]) -> list[int]:
+        """Ids, as transformers gives them for the rendered template."""
         return self._encoder.encode(parts)
+
+    def continuation(self, text: str) -> list[int]:
+        """Ids of text that goes on."""
+        return self._encoder.continuation(text)
 
     def turn_end(self) -> int | None:
         """The control id that ends an answer in this format, if one does."""
         mark = secret_name()
         try:
             rendered = self._render([Message("user", "Hi"), Message("assistant", mark)], generate=False)
-        except InvalidRequest:  # this template shows no conversation that ends with an answer
+        except RefusedMessages:  # this template shows no conversation that ends with an answer
             return None
         after = self._encoder.split(rendered.partition(mark)[2])
-        if not after or not isinstance(after[0], Control):
-            return None
-        return self._encoder.encode(after[:1])[-1]
+        return self._encoder.control_id(after[0].token) if after and isinstance(after[0], Control) else None
 
-    def _parts(self, messages: Sequence[Message]) -> list[str | Control]:
-        rendered = self._render(messages)
-        # A blank content holds no control token, and templates may ask whether there is one.
-        secret, end = secret_name(), secret_name()
-        marks = [
-            f"{secret}{number}{end}" if message.content.strip() else message.content
-            for number, message in enumerate(messages)
-        ]
-        skeleton = self._render([Message(m.role, mark) for m, mark in zip(messages, marks, strict=True)])
-        content_of = {mark: m.content for m, mark in zip(messages, marks, strict=True) if mark != m.content}
-        pieces = re.split(f"({secret}[0-9]+{end})", skeleton)
-        parts: list[str | Control] = []
-        at = 0
-        for piece, following in zip(pieces, [*pieces[1:], ""], strict=True):
-            if piece in content_of:
-                text = self._as_rendered(content_of[piece], rendered, at, following)
-                parts.append(text)
+    def _parts(self, entries: Sequence[Entry]) -> list[Part]:
+        secret = secret_name()
+        marked = [(entry, f"{secret}{number}{MARK_END}") for number, entry in enumerate(entries)]
+        rendered = self._render(
+            [entry if isinstance(entry, Message) else Message("assistant", mark) for entry, mark in marked]
+        )
+        begin, shown = _cut(self._render([_marked(entry, mark) for entry, mark in marked]), secret, len(entries))
+        parts: list[Part] = [*self._encoder.split(begin)]
+        at = len(begin)
+        for place, (number, fixed) in enumerate(shown):
+            entry, mark = marked[number]
+            if isinstance(entry, Message):
+                text = _as_rendered(entry.content, rendered, at, fixed)
+                following = entries[shown[place + 1][0]] if place + 1 < len(shown) else None
+                parts += [Content(text), *self._before(following, fixed)]
             else:
-                text = piece
-                parts += self._encoder.split(piece)
-            at += len(text)
-        if "".join(self._texts(parts)) != rendered:
-            raise InvalidRequest("The model's chat template changes these messages in a way that is not supported.")
+                text = _as_rendered(mark, rendered, at, fixed)
+                parts += [Ids(entry.ids), *self._behind(entry, fixed)]
+            at += len(text) + len(fixed)
+        if at != len(rendered) or not rendered.startswith(begin):
+            raise ChangedContent(CHANGED)
         return parts
 
-    @staticmethod
-    def _texts(parts: Sequence[str | Control]) -> Iterator[str]:
-        return (part.token if isinstance(part, Control) else part for part in parts)
+    def _answer_begins(self) -> tuple[str, str]:
+        """What stands between a message and its answer: an earlier one, and one that is still to come.
 
-    @staticmethod
-    def _as_rendered(content: str, rendered: str, at: int, following: str) -> str:
-        for cut, trim in product(_CUTS, _TRIMS):
-            text = trim(cut(content))
-            if rendered.startswith(text + following, at):
-                return text
-        raise InvalidRequest("The model's chat template changes this message in a way that is not supported.")
+        Templates that put a space in front of earlier answers let the model generate that of a new one; and those of
+        reasoning models open a thought for it.
+        """
+        asked, answer = secret_name(), secret_name()
+        messages = [Message("user", asked), Message("assistant", answer), Message("user", "Hi")]
+        try:
+            shown, new = self._render(messages), self._render(messages[:1])
+        except RefusedMessages:
+            return "", ""
+        return shown.partition(asked)[2].partition(answer)[0], new.rpartition(asked)[2]
+
+    def _before(self, following: Entry | None, fixed: str) -> list[Control | Text]:
+        """What stands in front of the next entry; in front of kept ids, what stood there when they were generated."""
+        kept = isinstance(following, KeptAnswer) and fixed == self._shown_begin
+        return self._encoder.split(self._asked_begin if kept else fixed)
+
+    def _behind(self, answer: KeptAnswer, fixed: str) -> list[Control | Text]:
+        """What the template puts behind an answer; its end token only where the answer has none."""
+        parts = self._encoder.split(fixed)
+        if answer.ended:
+            for at, part in enumerate(parts):
+                if isinstance(part, Control):
+                    opens = part.token in self._opening
+                    return parts if opens else [Control(part.token, given=True), *parts[at + 1 :]]
+                if part.text.strip():
+                    break
+        return parts
 
     def _render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
         chat = _plain(messages)
@@ -115,22 +160,64 @@ class TemplateFormat:
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=generate))
         except TemplateError as error:
             reason = (error.message or type(error).__name__).rstrip(".")
-            raise InvalidRequest(f"The model's chat template refuses these messages: {reason}.") from None
+            raise RefusedMessages(f"The model's chat template refuses these messages: {reason}.") from None
         except (TypeError, ValueError, LookupError, ArithmeticError) as error:
             # What an expression in a template raises; its text may quote the messages.
-            raise InvalidRequest(f"The model's chat template fails with {type(error).__name__}.") from None
+            raise RefusedMessages(f"The model's chat template fails with {type(error).__name__}.") from None
 
     def _probe(self) -> None:
-        """Compare with the tokenizer's own result once: a template that cannot be kept apart is refused at load."""
-        for messages in _PROBES:
-            chat = _plain(messages)
-            try:
-                ids = self.encode(messages)
-            except InvalidRequest as error:
-                raise UnusableTemplate(str(error)) from None
-            expected = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-            if ids != expected and self.encode(messages) != expected:
-                raise UnusableTemplate("The model's chat template cannot be kept apart from the text of messages.")
+        """Show the template texts that it might change, once: one that cannot be followed is refused at load."""
+        try:
+            for messages in ORDINARY:
+                self._compare(messages)
+            for messages in telling(self._tokenizer.get_chat_template()):
+                self.parts(messages)
+            for messages in telling_with_system():
+                with suppress(RefusedMessages):  # some take no system message
+                    self.parts(messages)
+        except ChangedContent:
+            raise UnusableFormat(
+                "The model's chat template changes the text of messages, so its own tokens cannot be told from theirs."
+            ) from None
+        except RefusedMessages as error:
+            raise UnusableFormat(str(error)) from None
+
+    def _compare(self, messages: Sequence[Message]) -> None:
+        ids = self.encode(self.parts(messages))
+        chat = _plain(messages)
+        expected = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        if ids != expected and self.encode(self.parts(messages)) != expected:
+            raise UnusableFormat("The model's chat template cannot be kept apart from the text of messages.")
+
+
+def _marked(entry: Entry, mark: str) -> Message:
+    """An entry with a placeholder as its content. A blank one stays: templates may ask whether there is a content."""
+    if isinstance(entry, Message):
+        return Message(entry.role, mark) if entry.content.strip() else entry
+    return Message("assistant", mark)
+
+
+def _cut(skeleton: str, secret: str, count: int) -> tuple[str, list[tuple[int, str]]]:
+    """The text in front of the first placeholder; then the number of each, and the text behind it."""
+    begin, *pieces = skeleton.split(secret)
+    shown: list[tuple[int, str]] = []
+    for piece in pieces:
+        number, end, fixed = piece.partition(MARK_END)
+        if not (end and number.isdecimal() and int(number) < count):
+            raise ChangedContent(CHANGED)
+        shown.append((int(number), fixed))
+    return begin, shown
+
+
+def _as_rendered(content: str, rendered: str, at: int, following: str) -> str:
+    """What the template made of a content that stands at `at`, with `following` behind it."""
+    if rendered.startswith(content + following, at):
+        return content
+    changed = {trim(cut(content)) for cut, trim in product(_CUTS, _TRIMS)}
+    for text in sorted(changed, key=len, reverse=True):
+        if rendered.startswith(text + following, at):
+            return text
+    raise ChangedContent(CHANGED)
 
 
 def _plain(messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -1,24 +1,29 @@
-"""The text of an answer, record by record: detokenizer and stop sequences in one pure function of the ids."""
+"""The text of an answer, record by record: detokenizer, stop sequences and replacements as one pure function of ids."""
 
 from collections.abc import Sequence
 
 from ekiden_worker.text.detokenizer import Detokenizer
+from ekiden_worker.text.replacing import Replacer
+from ekiden_worker.text.stops import StopSearch
 from ekiden_worker.text.vocabulary import Vocabulary
 
 
 class AnswerText:
-    """text(n) of the contract: what the first n ids say, without a cut character or a possible stop sequence.
+    """text(n) of the contract: what the first n ids say, without what is still held back.
 
-    Pushing the same ids again gives the same records, so another worker goes on at any cursor.
+    Held back are a character that is not whole, a possible stop sequence and a possible text to replace. Stop sequences
+    are looked for in the model's own words, so before replacements. Pushing the same ids again gives the same records:
+    another worker goes on at any cursor.
     """
 
-    __slots__ = ("_detokenizer", "_held", "_longest", "_stop", "stopped")
+    __slots__ = ("_detokenizer", "_replacer", "_stops", "stopped")
 
-    def __init__(self, vocabulary: Vocabulary, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, stop: Sequence[str] = (), replace: Sequence[tuple[str, str]] = ()
+    ) -> None:
         self._detokenizer = Detokenizer(vocabulary)
-        self._stop = tuple(stop)
-        self._longest = max(map(len, self._stop), default=0)
-        self._held = ""
+        self._stops = StopSearch(stop) if stop else None
+        self._replacer = Replacer(replace) if replace else None
         self.stopped = False
         """A stop sequence was met: the answer is over, and nothing may be pushed any more."""
 
@@ -27,22 +32,9 @@ class AnswerText:
         text = self._detokenizer.push(token_id)
         if last:
             text += self._detokenizer.flush()
-        if not self._stop:
-            return text
-        text = self._held + text
-        start = min((at for stop in self._stop if (at := text.find(stop)) >= 0), default=None)
-        if start is not None:
-            self.stopped = True
-            self._held = ""
-            return text[:start]
-        keep = 0 if last else self._possible_stop(text)
-        self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
-
-    def _possible_stop(self, text: str) -> int:
-        """Length of the longest end of `text` that a stop sequence begins with."""
-        for length in range(min(len(text), self._longest - 1), 0, -1):
-            tail = text[-length:]
-            if any(stop.startswith(tail) for stop in self._stop):
-                return length
-        return 0
+        if self._stops:
+            text = self._stops.push(text, last=last)
+            self.stopped = self._stops.met
+        if self._replacer:
+            text = self._replacer.push(text, last=last or self.stopped)
+        return text

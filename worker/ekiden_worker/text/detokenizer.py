@@ -1,17 +1,19 @@
 """Exact incremental decoding of one id sequence."""
 
-import codecs
+from codecs import register_error, utf_8_decode
 
 from ekiden_worker.text.vocabulary import Vocabulary
 
+MARK = "\ufffd"
+_ERRORS = "ekiden-mark-each-byte"
 
-def _one_mark_a_byte(error: UnicodeError) -> tuple[str, int]:
+
+def _mark_each_byte(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeDecodeError)
-    return "\ufffd" * (error.end - error.start), error.end
+    return MARK * (error.end - error.start), error.end
 
 
-codecs.register_error("ekiden-replace", _one_mark_a_byte)
-_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+register_error(_ERRORS, _mark_each_byte)
 
 
 class Detokenizer:
@@ -20,34 +22,44 @@ class Detokenizer:
     Only a character that is not whole yet is held; each byte that cannot be part of one becomes U+FFFD.
     """
 
-    __slots__ = ("_at_start", "_control_breaks", "_decoder", "_pending", "_pieces")
+    __slots__ = ("_at_start", "_bytes", "_control_breaks", "_pieces", "_size", "dropped_space")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._pieces = vocabulary.pieces
+        self._size = len(vocabulary.pieces)
         self._control_breaks = vocabulary.control_breaks
         self._at_start = vocabulary.strip_leading_space
-        self._decoder = _utf8_decoder("ekiden-replace")
-        self._pending = False
+        self._bytes = b""
+        self.dropped_space = False
+        """The text began with a space of the tokenizer's own, which is not in the deltas."""
+
+    @property
+    def held(self) -> str:
+        """What `flush` would give: a mark for each byte of a character that is not whole yet."""
+        return MARK * len(self._bytes)
 
     def push(self, token_id: int) -> str:
-        """The text that became certain with this id. An id beyond the vocabulary gives nothing."""
-        piece = self._pieces[token_id] if token_id < len(self._pieces) else None
-        if isinstance(piece, bytes):
-            text = self._decoder.decode(piece)
-            self._pending = bool(self._decoder.getstate()[0])
-        elif piece is None:
-            text = self.flush() if self._control_breaks else ""
-        else:
-            text = self.flush() + piece if self._pending else piece
-        if self._at_start and text:
-            self._at_start = False
-            # SentencePiece marks the start of a text with a space that the text does not have.
-            return text[1:] if text[0] == " " else text
+        """The text that became certain with this id. An id outside the vocabulary is as a control id."""
+        piece = self._pieces[token_id] if 0 <= token_id < self._size else None
+        if isinstance(piece, str):
+            if self._at_start and piece:
+                self._at_start = False
+                self.dropped_space = piece[0] == " "
+                return piece[self.dropped_space :]
+            return self.flush() + piece if self._bytes else piece
+        if piece is None:
+            return self.flush() if self._control_breaks and self._bytes else ""
+        self._at_start = False
+        stream = self._bytes + piece if self._bytes else piece
+        text, used = utf_8_decode(stream, _ERRORS)
+        self._bytes = stream[used:]
+        if self._bytes[:1] == b"\xed" and self._bytes[1:] >= b"\xa0":
+            # Half a surrogate: Python's decoder waits for its third byte, but no character begins so.
+            text += self.flush()
         return text
 
     def flush(self) -> str:
-        """What is still held: bytes of a character that did not come to its end."""
-        if not self._pending:
-            return ""
-        self._pending = False
-        return self._decoder.decode(b"", True)
+        """What is still held, because nothing follows that could make it whole."""
+        text = self.held
+        self._bytes = b""
+        return text

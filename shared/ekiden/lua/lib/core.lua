@@ -2,7 +2,7 @@
 --
 -- job:<id> HASH: state fence attempt deaths owner n user client digest model prio seq on_disconnect solo solo_for
 --   created claimed first ended (ms) · queue_due run_due abandon_at (ms) · cancel ('1') · started ('1') prompt_tokens
---   cached dropped · reason code message
+--   cached dropped retokenized first_turn · reason code message · of a conversation: conv turn same ('1')
 local P = KEYS[1]
 local policy = cmsgpack.unpack(ARGV[1])
 
@@ -35,6 +35,17 @@ local function unset(job, field)
 end
 
 local function live(job) return job.state == 'queued' or job.state == 'running' or job.state == 'parked' end
+
+local function number(text) return tonumber(text or '0') end
+
+-- The bytes that make the `count` msgpack values after them one array.
+local function array_header(count)
+  if count < 16 then return string.char(0x90 + count) end
+  local low, high = count % 65536, math.floor(count / 65536)
+  local short = string.char(math.floor(low / 256), low % 256)
+  if high == 0 then return '\220' .. short end
+  return '\221' .. string.char(math.floor(high / 256), high % 256) .. short
+end
 
 -- Keys of a live job have no expiry, as a stopped fleet must not lose it: a timer ends every job, and its end sets them.
 -- A worker's description outlives every outage of the store that it sits out; remove_worker deletes it much earlier.

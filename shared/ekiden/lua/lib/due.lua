@@ -24,12 +24,10 @@ local function leave(id, replica)
   if not unwatch(id, replica) then return end
   local job = load_job(id)
   if not job or not live(job) then return end
-  if job.on_disconnect ~= 'cancel' then
-    begin_grace(job)
-  elseif job.state == 'running' then
-    ask_to_cancel(job)
+  if job.on_disconnect == 'cancel' then
+    stop(job)
   else
-    cancel(job)
+    begin_grace(job)
   end
 end
 

@@ -3,15 +3,13 @@ local function elapsed(job, moment)
   return moment and tonumber(moment) - tonumber(job.created) or cjson.null
 end
 
-local function number(text) return tonumber(text or '0') end
-
 -- The terminal event, encoded as wire.EndedFrame.
 local function ended_frame(job)
   return cmsgpack.pack({
     'e', job.id, job.state, number(job.attempt), number(job.n),
     job.reason or cjson.null, job.code or cjson.null, job.message or cjson.null,
     number(job.prompt_tokens), number(job.cached),
-    elapsed(job, job.claimed), elapsed(job, job.first), elapsed(job, job.ended),
+    elapsed(job, job.claimed), elapsed(job, job.first), elapsed(job, job.ended), number(job.retokenized),
   })
 end
 
@@ -43,6 +41,7 @@ local function finish(job, state, reason, code, message)
   set(job, 'state', state, 'ended', now)
   if reason then set(job, 'reason', reason) end
   if code then set(job, 'code', code, 'message', message) end
+  if job.conv then end_turn(job) end
   redis.call('ZREM', P .. 'timers', job.id)
   redis.call('SREM', key('user', job.user .. ':live'), job.id)
   tell(job.id, ended_frame(job))

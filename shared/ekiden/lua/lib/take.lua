@@ -1,8 +1,9 @@
--- What a worker gets for a job it owns: {job, fence, attempt, request, prompt ids or '', log records}.
+-- What a worker gets for a job it owns: {job, fence, attempt, request, prompt or '', log records, memory or {}}.
 local function claim_of(job)
   return {
     job.id, tonumber(job.fence), tonumber(job.attempt), redis.call('GET', key('request', job.id)) or '',
     redis.call('GET', key('prompt', job.id)) or '', redis.call('LRANGE', key('log', job.id), 0, -1),
+    job.conv and memory_of(job) or {},
   }
 end
 

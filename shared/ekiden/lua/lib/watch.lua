@@ -31,10 +31,7 @@ end
 -- in replica:<r>:jobs, so that its end is still noticed; its next poll watches again.
 local function flush()
   for replica, frames in pairs(outgoing) do
-    local count = #frames
-    local header = count < 16 and string.char(0x90 + count)
-      or string.char(0xdc, math.floor(count / 256), count % 256)
-    if redis.call('PUBLISH', key('out', replica), header .. table.concat(frames)) == 0 then
+    if redis.call('PUBLISH', key('out', replica), array_header(#frames) .. table.concat(frames)) == 0 then
       for id in pairs(told[replica]) do
         if unwatch(id, replica) then
           local job = load_job(id)

@@ -1,0 +1,70 @@
+"""Reads the records of jobs as they lie in the store."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ekiden.jobs import State
+from ekiden.store.clients import Store
+
+# Field → its name in the store (lua/lib/core.lua), where that is another.
+_NAMES = {
+    "cursor": "n",
+    "priority": "prio",
+    "created_ms": "created",
+    "claimed_ms": "claimed",
+    "first_ms": "first",
+    "ended_ms": "ended",
+    "finish_reason": "reason",
+    "error_code": "code",
+    "error_message": "message",
+    "cached_tokens": "cached",
+    "retokenized_tokens": "retokenized",
+    "conversation": "conv",
+}
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True, rename=_NAMES):
+    """A job without its text. Moments are of the store's clock; `owner` is the worker that runs it."""
+
+    id: str
+    state: State
+    user: str
+    model: str
+    digest: str
+    attempt: int
+    deaths: int
+    cursor: int
+    priority: int
+    created_ms: int
+    claimed_ms: int | None = None
+    first_ms: int | None = None
+    ended_ms: int | None = None
+    owner: str | None = None
+    conversation: str | None = None
+    finish_reason: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    retokenized_tokens: int = 0
+
+
+async def read_jobs(store: Store, jobs: Sequence[str]) -> list[JobRecord | None]:
+    """The records of some jobs, None for one without. Raises redis.RedisError."""
+    async with store.redis.pipeline(transaction=False) as pipe:
+        for job in jobs:
+            pipe.hgetall(store.keys.job(job))
+        found: list[dict[bytes, bytes]] = await pipe.execute()
+    return [_record(job, fields) if fields else None for job, fields in zip(jobs, found, strict=True)]
+
+
+async def read_job(store: Store, job: str) -> JobRecord | None:
+    """The record of a job. Raises redis.RedisError."""
+    [record] = await read_jobs(store, [job])
+    return record
+
+
+def _record(job: str, fields: dict[bytes, bytes]) -> JobRecord:
+    texts = {name.decode(): value.decode() for name, value in fields.items()}
+    return msgspec.convert({**texts, "id": job}, JobRecord, strict=False)
