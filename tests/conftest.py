@@ -3,15 +3,17 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from ekiden.settings import Settings, load_settings
+from ekiden.store import BlockingStore
 from tests.support.processes import Processes, processes
 from tests.support.seeded import EXAMPLES, SEED
+from tests.support.store_fleet import Fleet
 from tests.support.valkey import ValkeyServer, running_valkey
 
 # What a developer exported must not steer a test.
@@ -65,6 +67,24 @@ def make_settings(store_url: str) -> Callable[..., Settings]:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """Default settings in a key space of this test alone."""
     return make_settings()
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[BlockingStore]:
+    """The store that the test's processes use."""
+    with closing(BlockingStore(settings)) as store:
+        yield store
+
+
+@pytest.fixture
+def make_fleet(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Fleet]]:
+    """Players on the store, in a key space of this test alone; keyword arguments override settings."""
+    with ExitStack() as stack:
+
+        def make(**overrides: object) -> Fleet:
+            return stack.enter_context(closing(Fleet(make_settings(**overrides))))
+
+        yield make
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from ekiden.jobs import State
 from ekiden.memory import KeptTurn, StoredPrompt, encode_messages, encode_prompt
 from ekiden.protocol import Message
-from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS, AppendOutcome, Claimed, Ending, FirstTurn, NextTurn, SubmitOutcome
 from ekiden.wire import Record
 from tests.support.store_fleet import MODEL, Fleet, asked
@@ -17,8 +16,8 @@ FIRST = FirstTurn("c", encode_messages(SEED), "A title")
 
 
 @pytest.fixture
-def fleet(make_settings: Callable[..., Settings]) -> Fleet:
-    return Fleet(make_settings(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0, max_queued_jobs=3))
+def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
+    return make_fleet(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0, max_queued_jobs=3)
 
 
 @pytest.fixture
@@ -285,8 +284,8 @@ def test_the_same_request_is_the_same_job_whatever_became_of_the_conversation(fl
     assert fleet.view("j3").conversation == "c"
 
 
-def test_a_refused_job_begins_no_conversation(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(max_queued_jobs=2, max_jobs_per_user=1))
+def test_a_refused_job_begins_no_conversation(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(max_queued_jobs=2, max_jobs_per_user=1)
     fleet.submit("j1", "ann")
     assert fleet.submit("j2", "ann", place=FIRST) is SubmitOutcome.TOO_MANY_JOBS
     fleet.submit("j3", "bob")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import pytest
 
 from ekiden.memory import StoredPrompt
-from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS, Ending, NextTurn, SubmitOutcome, TurnAgain
 from tests.support.store_fleet import Fleet, asked
 
@@ -13,8 +12,8 @@ THREE = [("one", "ONE"), ("two", "TWO"), ("three", "THREE")]
 
 
 @pytest.fixture
-def fleet(make_settings: Callable[..., Settings]) -> Fleet:
-    return Fleet(make_settings(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0))
+def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
+    return make_fleet(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0)
 
 
 @pytest.fixture

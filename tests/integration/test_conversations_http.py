@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -35,11 +36,11 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def fleet(settings: Settings) -> Iterator[Fleet]:
     """The store with a worker named w; Ada has no conversation."""
-    fleet = Fleet(settings)
-    fleet.worker("w")
-    yield fleet
-    for summary in fleet.store.run(fleet.commands.list_conversations("ada", 1000)).conversations:
-        fleet.store.run(fleet.commands.delete_conversation("ada", summary.id))
+    with closing(Fleet(settings)) as fleet:
+        fleet.worker("w")
+        yield fleet
+        for summary in fleet.store.run(fleet.commands.list_conversations("ada", 1000)).conversations:
+            fleet.store.run(fleet.commands.delete_conversation("ada", summary.id))
 
 
 def made(fleet: Fleet, *messages: str) -> str:

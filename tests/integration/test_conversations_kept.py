@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 
 from ekiden.jobs import State
-from ekiden.settings import Settings
 from ekiden.store.types import (
     ANONYMOUS,
     AppendOutcome,
@@ -19,12 +18,12 @@ from ekiden.store.types import (
 from tests.support.store_fleet import Fleet, asked
 from tests.support.waiting import until
 
-MakeSettings = Callable[..., Settings]
+MakeFleet = Callable[..., Fleet]
 
 
 @pytest.fixture
-def fleet(make_settings: MakeSettings) -> Fleet:
-    return Fleet(make_settings())
+def fleet(make_fleet: MakeFleet) -> Fleet:
+    return make_fleet()
 
 
 @pytest.fixture
@@ -45,8 +44,8 @@ def ids(fleet: Fleet, user: str = ANONYMOUS, limit: int = 100, after: PageEnd | 
     return [summary.id for summary in page.conversations]
 
 
-def test_a_conversation_goes_some_time_after_its_last_change(make_settings: MakeSettings) -> None:
-    fleet = Fleet(make_settings(keep_conversation_s=0.5))
+def test_a_conversation_goes_some_time_after_its_last_change(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(keep_conversation_s=0.5)
     worker = fleet.worker("w1")
     started = time.monotonic()
     fleet.talk(worker, "one")
@@ -58,21 +57,21 @@ def test_a_conversation_goes_some_time_after_its_last_change(make_settings: Make
     assert of_conversations(fleet) == set(), "the list forgets what has expired"
 
 
-def test_the_list_itself_goes_when_nobody_reads_it(make_settings: MakeSettings) -> None:
-    fleet = Fleet(make_settings(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2))
+def test_the_list_itself_goes_when_nobody_reads_it(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2)
     fleet.talk(fleet.worker("w1"), "one")
     until(lambda: of_conversations(fleet) == set())
 
 
-def test_an_old_entry_leaves_the_list_with_the_next_change(make_settings: MakeSettings) -> None:
-    fleet = Fleet(make_settings(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2))
+def test_an_old_entry_leaves_the_list_with_the_next_change(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2)
     fleet.store.redis.zadd(fleet.store.keys.conversations(ANONYMOUS), {"old": 1})
     fleet.talk(fleet.worker("w1"), "one")
     assert fleet.store.redis.zrange(fleet.store.keys.conversations(ANONYMOUS), 0, -1) == [b"c"]
 
 
-def test_an_answer_under_way_holds_its_conversation(make_settings: MakeSettings) -> None:
-    fleet = Fleet(make_settings(keep_conversation_s=50))
+def test_an_answer_under_way_holds_its_conversation(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(keep_conversation_s=50)
     worker, redis, keys = fleet.worker("w1"), fleet.store.redis, fleet.store.keys
     fleet.talk(worker, "one")
     fleet.submit("j", place=NextTurn("c"), request=asked("two"))
@@ -84,8 +83,8 @@ def test_an_answer_under_way_holds_its_conversation(make_settings: MakeSettings)
     assert all(0 < redis.pttl(key) <= 50_000 for key in (keys.conversation("c"), keys.turns("c")))
 
 
-def test_a_conversation_without_a_turn_goes_with_the_summary_of_its_job(make_settings: MakeSettings) -> None:
-    fleet = Fleet(make_settings(keep_conversation_s=1000, keep_summary_s=100))
+def test_a_conversation_without_a_turn_goes_with_the_summary_of_its_job(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(keep_conversation_s=1000, keep_summary_s=100)
     worker = fleet.worker("w1")
     fleet.submit("j", place=FirstTurn("c", b"", ""), request=asked("?"))
     fleet.answer(worker, "x", finish="error")
@@ -95,8 +94,8 @@ def test_a_conversation_without_a_turn_goes_with_the_summary_of_its_job(make_set
     assert fleet.store.redis.ttl(fleet.store.keys.conversation("c")) > 100
 
 
-def test_a_conversation_outlives_the_summaries_of_its_jobs(make_settings: MakeSettings) -> None:
-    fleet = Fleet(make_settings(keep_summary_s=1, keep_log_s=1))
+def test_a_conversation_outlives_the_summaries_of_its_jobs(make_fleet: MakeFleet) -> None:
+    fleet = make_fleet(keep_summary_s=1, keep_log_s=1)
     fleet.talk(fleet.worker("w1"), "one")
 
     def forgotten() -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -34,11 +35,11 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def fleet(settings: Settings) -> Fleet:
+def fleet(settings: Settings) -> Iterator[Fleet]:
     """The store, and a worker named w."""
-    fleet = Fleet(settings)
-    fleet.worker("w")
-    return fleet
+    with closing(Fleet(settings)) as fleet:
+        fleet.worker("w")
+        yield fleet
 
 
 def talk(api: Api, body: Body) -> None:

@@ -209,15 +209,13 @@ def test_every_refusal_has_a_code(api: Api, method: str, path: str, status: int,
     assert (response.status_code, error_of(response)["code"]) == (status, code)
 
 
-def test_a_fault_of_ours_is_an_error_with_a_code_too(api: Api, settings: Settings) -> None:
-    store = BlockingStore(settings)
+def test_a_fault_of_ours_is_an_error_with_a_code_too(api: Api, store: BlockingStore) -> None:
     store.redis.zadd(store.keys.workers, {"broken": 1 << 50})
     store.redis.hset(store.keys.worker("broken"), "pid", "no number")
     try:
         response = httpx.get(f"{api.http}/admin/api/workers")
     finally:
         store.redis.zrem(store.keys.workers, "broken")
-        store.close()
     assert (response.status_code, error_of(response)["code"]) == (500, "internal")
     assert "number" not in response.text
 

@@ -337,8 +337,7 @@ def test_a_chat_whose_reply_was_lost_is_alive_when_it_is_sent_again(
     talk(api, body)
 
 
-def test_a_frame_that_cannot_be_read_does_not_end_the_streams(settings: Settings, api: Api) -> None:
-    store = BlockingStore(settings)
+def test_a_frame_that_cannot_be_read_does_not_end_the_streams(store: BlockingStore, api: Api) -> None:
     [replica] = store.redis.zrange(store.keys.replicas, 0, -1)
     assert store.redis.publish(store.keys.out(replica.decode()), b"\x91\xc1") == 1
 
@@ -361,8 +360,9 @@ def test_a_client_that_pings_and_does_not_read_is_dropped(api: Api) -> None:
     talk(api, body)
 
 
-def test_wake_ups_do_not_pile_up_while_no_worker_reads_them(settings: Settings, fleet: Processes) -> None:
-    store = BlockingStore(settings)
+def test_wake_ups_do_not_pile_up_while_no_worker_reads_them(
+    settings: Settings, store: BlockingStore, fleet: Processes
+) -> None:
     store.redis.rpush(queue_key(settings), *(b"unread" for _ in range(MAX_UNREAD - 1)))
     api = fleet.api()
 

@@ -7,15 +7,14 @@ import pytest
 from ekiden import wire
 from ekiden.jobs import State
 from ekiden.memory import StoredPrompt
-from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS, AppendOutcome, Ending, SubmitOutcome
 from tests.support.store_fleet import MODEL, Fleet
 from tests.support.waiting import until
 
 
 @pytest.fixture
-def fleet(make_settings: Callable[..., Settings]) -> Fleet:
-    return Fleet(make_settings(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0, max_queued_jobs=50))
+def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
+    return make_fleet(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0, max_queued_jobs=50)
 
 
 def test_a_job_runs_from_submit_to_done(fleet: Fleet) -> None:
@@ -60,8 +59,8 @@ def test_the_same_submission_is_stored_once_and_another_body_conflicts(fleet: Fl
     assert fleet.store.run(fleet.commands.attach("r1", ANONYMOUS, "j2", 0)) is None
 
 
-def test_bounds_of_queue_and_user_are_answered(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(max_queued_jobs=4, max_jobs_per_user=2))
+def test_bounds_of_queue_and_user_are_answered(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(max_queued_jobs=4, max_jobs_per_user=2)
     assert fleet.submit("a1", user="ann") is SubmitOutcome.NEW
     assert fleet.submit("a2", user="ann") is SubmitOutcome.NEW
     assert fleet.submit("a3", user="ann") is SubmitOutcome.TOO_MANY_JOBS
@@ -89,8 +88,8 @@ def test_positions_follow_priority_and_age(fleet: Fleet) -> None:
     assert [fleet.view(job).position for job in "cab"] == [0, 1, 2]
 
 
-def test_many_jobs_of_one_user_are_claimed_in_order(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(max_queued_jobs=10_000))
+def test_many_jobs_of_one_user_are_claimed_in_order(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(max_queued_jobs=10_000)
     jobs = [f"{i * 7919 % 1000:03}" for i in range(1000)]
     for job in jobs:
         fleet.submit(job)
@@ -152,9 +151,9 @@ def test_poll_returns_only_what_changed_and_watches_again(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize("limit", ["queue_wait_s", "run_limit_s", "abandon_grace_s"])
 def test_limits_end_jobs_with_their_own_code_though_only_an_api_lives(
-    make_settings: Callable[..., Settings], limit: str
+    make_fleet: Callable[..., Fleet], limit: str
 ) -> None:
-    fleet = Fleet(make_settings(**{limit: 0.05}))
+    fleet = make_fleet(**{limit: 0.05})
     fleet.submit("j1")
     if limit == "run_limit_s":
         fleet.claim(fleet.worker("w1"))
@@ -175,8 +174,8 @@ def test_limits_end_jobs_with_their_own_code_though_only_an_api_lives(
     assert fleet.store.redis.exists(fleet.store.keys.queue(MODEL)) == 0
 
 
-def test_a_client_that_comes_back_stops_the_grace(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(abandon_grace_s=60))
+def test_a_client_that_comes_back_stops_the_grace(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(abandon_grace_s=60)
     fleet.submit("j1")
     fleet.store.run(fleet.commands.detach("r1", "j1"))
     assert fleet.store.redis.hexists(fleet.store.keys.job("j1"), "abandon_at")
@@ -207,8 +206,8 @@ def test_the_jobs_of_a_dead_replica_begin_their_grace(fleet: Fleet) -> None:
     assert not fleet.store.run(fleet.commands.poll("r1", [])).known
 
 
-def test_summaries_are_trimmed_with_their_index_entries(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(keep_summary_s=1, keep_log_s=1))
+def test_summaries_are_trimmed_with_their_index_entries(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(keep_summary_s=1, keep_log_s=1)
     fleet.submit("j1")
     fleet.store.run(fleet.commands.cancel(ANONYMOUS, "j1"))
 

@@ -8,15 +8,14 @@ import pytest
 from ekiden import wire
 from ekiden.jobs import State
 from ekiden.memory import StoredPrompt, encode_prompt
-from ekiden.settings import Settings
 from ekiden.store.types import ANONYMOUS, AppendOutcome, Ending
 from tests.support.store_fleet import MODEL, Fleet
 from tests.support.waiting import until
 
 
 @pytest.fixture
-def fleet(make_settings: Callable[..., Settings]) -> Fleet:
-    return Fleet(make_settings(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0, max_queued_jobs=50))
+def fleet(make_fleet: Callable[..., Fleet]) -> Fleet:
+    return make_fleet(lease_s=0.2, beat_interval_s=0.1, early_reap_s=0, max_queued_jobs=50)
 
 
 def test_jobs_of_a_dead_worker_move_with_their_log_and_the_old_one_is_fenced(fleet: Fleet) -> None:
@@ -41,8 +40,8 @@ def test_jobs_of_a_dead_worker_move_with_their_log_and_the_old_one_is_fenced(fle
     assert fleet.store.run(fleet.commands.claim("w1", MODEL, 1)) is None
 
 
-def test_after_a_silence_of_all_nobody_is_reaped_for_one_lease(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(lease_s=1.0, beat_interval_s=0.05, early_reap_s=0))
+def test_after_a_silence_of_all_nobody_is_reaped_for_one_lease(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(lease_s=1.0, beat_interval_s=0.05, early_reap_s=0)
     fleet.submit("j1")
     fleet.claim(fleet.worker("w1"))
     fleet.worker("w2")
@@ -53,8 +52,8 @@ def test_after_a_silence_of_all_nobody_is_reaped_for_one_lease(make_settings: Ca
     assert time.monotonic() - started > 0.8
 
 
-def test_a_silent_worker_without_its_socket_is_reaped_before_its_lease(make_settings: Callable[..., Settings]) -> None:
-    fleet = Fleet(make_settings(lease_s=60, beat_interval_s=20, early_reap_s=0.1))
+def test_a_silent_worker_without_its_socket_is_reaped_before_its_lease(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(lease_s=60, beat_interval_s=20, early_reap_s=0.1)
     fleet.submit("j1")
     fleet.claim(fleet.worker("w1"))
     fleet.submit("j2")

@@ -2,7 +2,8 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,10 @@ class Client:
         self.settings = settings
         self.store = BlockingStore(settings)
         self.celery = create_celery(settings)
+
+    def close(self) -> None:
+        self.celery.close()
+        self.store.close()
 
     def submit(self, job: str, tokens: int, *, wake: bool = True, text: str = "Hello", **params: object) -> None:
         request = JobRequest(
@@ -76,11 +81,21 @@ class Client:
 
 
 StartFleet = Callable[[Settings], Processes]
+StartClient = Callable[[Settings], Client]
 
 
-def test_a_job_is_answered_and_its_wake_up_is_consumed(settings: Settings, fleet_of: StartFleet) -> None:
+@pytest.fixture
+def client_of() -> Iterator[StartClient]:
+    """Clients on the store of given settings."""
+    with ExitStack() as stack:
+        yield lambda settings: stack.enter_context(closing(Client(settings)))
+
+
+def test_a_job_is_answered_and_its_wake_up_is_consumed(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet_of(settings).worker()
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", 20)
     snapshot = client.expect("j1", 20)
     assert snapshot.started
@@ -90,9 +105,11 @@ def test_a_job_is_answered_and_its_wake_up_is_consumed(settings: Settings, fleet
     until(lambda: client.store.redis.llen(queue) == 0, what="an empty Celery queue")
 
 
-def test_jobs_without_a_wake_up_and_with_too_many_are_answered_once(settings: Settings, fleet_of: StartFleet) -> None:
+def test_jobs_without_a_wake_up_and_with_too_many_are_answered_once(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet_of(settings).worker(EKIDEN_MAX_RUNNING="3")
-    client = Client(settings)
+    client = client_of(settings)
     for number in range(10):
         client.submit(f"quiet{number}", 10, wake=False)
         client.submit(f"loud{number}", 10)
@@ -103,9 +120,11 @@ def test_jobs_without_a_wake_up_and_with_too_many_are_answered_once(settings: Se
         assert client.expect(f"loud{number}", 10).attempt == 1
 
 
-def test_a_stop_sequence_ends_the_answer_and_is_not_in_it(settings: Settings, fleet_of: StartFleet) -> None:
+def test_a_stop_sequence_ends_the_answer_and_is_not_in_it(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet_of(settings).worker()
-    client = Client(settings)
+    client = client_of(settings)
     ids = expected_ids(MESSAGES, 1, 10)
     whole = text_of(ids)
     stop = whole[len(text_of(ids[:4])) - 2 : len(text_of(ids[:5])) - 1]  # straddles two tokens
@@ -120,10 +139,10 @@ def test_a_stop_sequence_ends_the_answer_and_is_not_in_it(settings: Settings, fl
     ("tokens", "text", "code"), [(5000, "Hello", "prompt_too_long"), (5, "[FORGED]", "special_tags")]
 )
 def test_a_prompt_that_cannot_be_answered_ends_with_its_code(
-    settings: Settings, fleet_of: StartFleet, tokens: int, text: str, code: str
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient, tokens: int, text: str, code: str
 ) -> None:
     fleet_of(settings).worker()
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", tokens, text=text)
     ended = client.wait("j1").ended
     assert ended is not None
@@ -132,10 +151,12 @@ def test_a_prompt_that_cannot_be_answered_ends_with_its_code(
     client.expect("j2", 3)
 
 
-def test_the_jobs_of_a_killed_worker_go_on_with_another(settings: Settings, fleet_of: StartFleet) -> None:
+def test_the_jobs_of_a_killed_worker_go_on_with_another(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet = fleet_of(settings)
     first = fleet.worker(EKIDEN_TEST_STEP_S="0.02")
-    client = Client(settings)
+    client = client_of(settings)
     for number in range(5):
         client.submit(f"j{number}", 150)
     client.wait_tokens("j4", 10)
@@ -144,11 +165,13 @@ def test_the_jobs_of_a_killed_worker_go_on_with_another(settings: Settings, flee
     assert {client.expect(f"j{number}", 150).attempt for number in range(5)} == {2}
 
 
-def test_a_worker_that_slept_past_its_lease_is_fenced_and_works_on(settings: Settings, fleet_of: StartFleet) -> None:
+def test_a_worker_that_slept_past_its_lease_is_fenced_and_works_on(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet = fleet_of(settings)
     extra = {"EKIDEN_LEASE_S": "1", "EKIDEN_EARLY_REAP_S": "0", "EKIDEN_TEST_STEP_S": "0.01"}
     first = fleet.worker(**extra)
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", 400)
     client.wait_tokens("j1", 10)
     second = fleet.worker(**extra)
@@ -162,10 +185,12 @@ def test_a_worker_that_slept_past_its_lease_is_fenced_and_works_on(settings: Set
     assert "fenced" in first.text()
 
 
-def test_a_stopping_worker_hands_over_without_a_death(settings: Settings, fleet_of: StartFleet) -> None:
+def test_a_stopping_worker_hands_over_without_a_death(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet = fleet_of(settings)
     first = fleet.worker(EKIDEN_TEST_STEP_S="0.05", EKIDEN_DRAIN_S="0.1")
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", 100)
     client.wait_tokens("j1", 5)
     fleet.worker(EKIDEN_TEST_STEP_S="0.005")
@@ -174,9 +199,9 @@ def test_a_stopping_worker_hands_over_without_a_death(settings: Settings, fleet_
     assert client.store.redis.hget(client.store.keys.job("j1"), "deaths") == b"0"
 
 
-def test_cancel_frees_the_slot_at_once(settings: Settings, fleet_of: StartFleet) -> None:
+def test_cancel_frees_the_slot_at_once(settings: Settings, fleet_of: StartFleet, client_of: StartClient) -> None:
     fleet_of(settings).worker(EKIDEN_MAX_RUNNING="1", EKIDEN_TEST_STEP_S="0.01")
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", 3000)
     client.submit("j2", 5)
     client.wait_tokens("j1", 5)
@@ -188,10 +213,10 @@ def test_cancel_frees_the_slot_at_once(settings: Settings, fleet_of: StartFleet)
     client.expect("j2", 5)
 
 
-def test_a_hung_engine_gives_up_its_jobs(settings: Settings, fleet_of: StartFleet) -> None:
+def test_a_hung_engine_gives_up_its_jobs(settings: Settings, fleet_of: StartFleet, client_of: StartClient) -> None:
     fleet = fleet_of(settings)
     first = fleet.worker(EKIDEN_ENGINE_STALL_S="0.5", EKIDEN_LEASE_S="1", EKIDEN_TEST_STEP_S="0.02")
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("good", 300)
     client.wait_tokens("good", 5)
     client.submit("bad", 5, text="HANG")
@@ -203,10 +228,10 @@ def test_a_hung_engine_gives_up_its_jobs(settings: Settings, fleet_of: StartFlee
 
 
 def test_a_record_that_cannot_be_read_ends_the_process_and_not_its_threads_alone(
-    settings: Settings, fleet_of: StartFleet
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
 ) -> None:
     fleet = fleet_of(settings)
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", 5)
     client.store.redis.rpush(client.store.keys.log("j1"), b"\xff no record")
     worker = fleet.worker()
@@ -214,9 +239,11 @@ def test_a_record_that_cannot_be_read_ends_the_process_and_not_its_threads_alone
     assert "the IO thread ended" in worker.text()
 
 
-def test_a_prompt_that_takes_long_to_build_stops_no_other_answer(settings: Settings, fleet_of: StartFleet) -> None:
+def test_a_prompt_that_takes_long_to_build_stops_no_other_answer(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
     fleet_of(settings).worker(EKIDEN_TEST_STEP_S="0.005")
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("long", 100)
     client.wait_tokens("long", 5)
     client.submit("slow", 5, text="SLOW")
@@ -226,13 +253,13 @@ def test_a_prompt_that_takes_long_to_build_stops_no_other_answer(settings: Setti
 
 
 def test_the_store_may_be_away_for_a_while_and_no_job_moves(
-    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet, client_of: StartClient
 ) -> None:
     settings = make_settings(redis_url=own_valkey.url)
     fleet = fleet_of(settings)
     fleet.worker(EKIDEN_TEST_STEP_S="0.05")
     fleet.worker(EKIDEN_TEST_STEP_S="0.05")
-    client = Client(settings)
+    client = client_of(settings)
     jobs = [f"j{number}" for number in range(6)]
     for job in jobs:
         client.submit(job, 600)
@@ -249,11 +276,11 @@ def test_the_store_may_be_away_for_a_while_and_no_job_moves(
 
 
 def test_an_acknowledged_job_survives_a_killed_store(
-    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet, client_of: StartClient
 ) -> None:
     settings = make_settings(redis_url=own_valkey.url)
     fleet_of(settings).worker(EKIDEN_TEST_STEP_S="0.02")
-    client = Client(settings)
+    client = client_of(settings)
     client.submit("j1", 150)
     client.wait_tokens("j1", 10)
     # appendfsync everysec may lose the last second; a killed process loses nothing that was written to the kernel

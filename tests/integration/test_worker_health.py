@@ -33,11 +33,9 @@ def test_a_worker_is_healthy_while_it_beats(settings: Settings, fleet_of: StartF
     until(lambda: health.main() == 0, what="a new lease")
 
 
-def test_a_worker_of_another_host_does_not_count(settings: Settings, capsys: Capture) -> None:
-    store = BlockingStore(settings)
+def test_a_worker_of_another_host_does_not_count(store: BlockingStore, capsys: Capture) -> None:
     elsewhere = WorkerInfo("elsewhere", 1, "model", 4096, 32, "cpu", "0")
     store.run(store.commands.register("other", elsewhere))
-    store.close()
     assert health.main() == health.UNHEALTHY
     assert "is registered" in capsys.readouterr().err
 

@@ -1,6 +1,7 @@
 """Plays API replicas and workers on one store through the typed commands, without their processes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -43,7 +44,13 @@ class Fleet:
     def __init__(self, settings: Settings) -> None:
         self.store = BlockingStore(settings)
         self.commands = self.store.commands
-        self._pubsubs: list[object] = []
+        self._pubsubs: list[Any] = []
+
+    def close(self) -> None:
+        """Give the connections back."""
+        for pubsub in self._pubsubs:
+            pubsub.close()
+        self.store.close()
 
     def submit(
         self,

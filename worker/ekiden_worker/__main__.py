@@ -39,7 +39,7 @@ def run(settings: Settings) -> int:
     log.info("loading_model", model=settings.model, device=settings.device)
     runtime = load_runtime(settings)
     with running(settings, runtime) as runner:
-        log.info("worker_ready", model=runtime.model, seconds=round(time.monotonic() - started, 1))
+        log.info("engine_ready", model=runtime.model, seconds=round(time.monotonic() - started, 1))
         return serve(settings, runner)
 
 

@@ -26,16 +26,19 @@ class WorkerApp(Celery):  # type: ignore[misc]
 class QuietWorker(Worker):  # type: ignore[misc]
     """A Celery worker without a banner, that stops at once when it is told to."""
 
-    def install_platform_tweaks(self, worker: Any) -> None:
+    def stop_on_signals(self) -> None:
         """Own handlers: Celery's would wait for its poll's time-out, and SIGINT may have been ignored by our parent."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             state.should_stop = EX_OK
-            if hub := getattr(worker, "hub", None):
+            if hub := getattr(self, "hub", None):
                 hub.call_soon(lambda: None)
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Celery would take the signals."""
 
     def on_start(self) -> None:
         """Celery has turned its own warnings on; one is about tasks whose connection is lost: ours hold no work."""
@@ -73,5 +76,8 @@ def serve(settings: Settings, runner: Runner) -> int:
             without_heartbeat=True,
             pool="ekiden_worker.pool:EnginePool",
         )
+        # A worker that the store knows must not die of a signal: its jobs would wait for its lease to end.
+        worker.stop_on_signals()
+        runner.join()
         worker.start()
     return int(worker.exitcode or 0)

@@ -29,7 +29,7 @@ class Runner:
         """Called from the IO thread when a slot became free."""
         self._io = IoLoop(settings, runtime, self._slots_changed)
         self._beat = Beat(settings, self._info(), runtime.engine, self._io, _engine_lost)
-        self._has_left = False
+        self._serving = False
 
     @property
     def free_slots(self) -> int:
@@ -39,20 +39,28 @@ class Runner:
         """There may be a job; `release` is called once, from the IO thread, when this wake-up's slot is free again."""
         self._io.wake_up(release)
 
-    def start(self) -> None:
-        """Warm the engine up, then become known to the store. Raises EngineError when the engine cannot start."""
+    def warm_up(self) -> None:
+        """Make the engine ready. Raises EngineError when it cannot start."""
         self._runtime.engine.start(self._io.outputs)
+
+    def join(self) -> None:
+        """Become known to the store and take jobs. From here on the process must `leave` to end well."""
+        self._serving = True
         self._io.start()
         self._beat.start()
 
     def leave(self) -> None:
-        """Finish or hand over every job and stop all threads. A second call does nothing."""
-        if self._has_left:
+        """Finish or hand over every job, stop beating. Does nothing before `join` and when called again."""
+        if not self._serving:
             return
-        self._has_left = True
+        self._serving = False
         self._beat.draining = True
         self._io.leave(self._settings.drain_s)
         self._beat.stop()
+
+    def stop(self) -> None:
+        """Leave, then end the engine."""
+        self.leave()
         self._runtime.engine.stop()
 
     def _slots_changed(self) -> None:
@@ -84,10 +92,10 @@ def _engine_lost(reason: str) -> None:
 
 @contextmanager
 def running(settings: Settings, runtime: Runtime) -> Iterator[Runner]:
-    """A runner for the length of a `with` block."""
+    """A warm runner for the length of a `with` block. Raises EngineError when the engine cannot start."""
     runner = Runner(settings, runtime)
-    runner.start()
+    runner.warm_up()
     try:
         yield runner
     finally:
-        runner.leave()
+        runner.stop()
