@@ -25,7 +25,8 @@ class Process:
         self.log = log
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EKIDEN_")}
         environment |= {"EKIDEN_REDIS_URL": settings.redis_url, "EKIDEN_KEY_PREFIX": settings.key_prefix}
-        environment |= {"PYTHONPATH": str(ROOT), "EKIDEN_CACHE_DIR": str(settings.cache_dir), **extra}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment |= {"PYTHONPATH": path, "EKIDEN_CACHE_DIR": str(settings.cache_dir), **extra}
         with log.open("ab") as file:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", module], env=environment, cwd=ROOT, stderr=file, stdout=file

@@ -112,11 +112,10 @@ class Conversation:
 
 
 def some_ids(randomly: random.Random, runtime: Runtime, count: int) -> list[int]:
-    """Ids a model might generate, the strange ones included; an end id now and then.
-
-    Without the unknown id: a cut in its text at the very beginning leaves a space that no encoding brings back.
-    """
+    """Ids a model might generate, the strange ones included; an end id or the unknown one now and then."""
     pieces = runtime.vocabulary.pieces
-    ids = [token_id for token_id, piece in enumerate(pieces) if piece != UNKNOWN_TEXT]
-    ends = sorted(runtime.end_ids)
-    return [randomly.choice(ends if randomly.random() < 0.05 else ids) for _ in range(count)]
+    rare = [*runtime.end_ids, *(token_id for token_id, piece in enumerate(pieces) if piece == UNKNOWN_TEXT.encode())]
+    return [
+        randomly.choice(sorted(rare)) if randomly.random() < 0.05 else randomly.randrange(len(pieces))
+        for _ in range(count)
+    ]

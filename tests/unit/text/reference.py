@@ -38,7 +38,7 @@ def texts(vocabulary: Vocabulary, ids: Sequence[int]) -> tuple[list[str], list[s
     certain, whole = [""], [""]
     text, data, begun = "", b"", not vocabulary.strip_leading_space
     for token_id in ids:
-        piece = vocabulary.pieces[token_id] if token_id in range(len(vocabulary.pieces)) else None
+        piece = vocabulary.pieces[token_id] if known(vocabulary, token_id) else None
         if isinstance(piece, bytes):
             found, data = read(data + piece)
             text += found
@@ -98,7 +98,7 @@ def shown(
 
 
 def kept(vocabulary: Vocabulary, ids: Sequence[int], stops: Sequence[str], *, ends: bool) -> tuple[int, str]:
-    """How many ids a conversation keeps, and the text after them, with the leading space that was not shown."""
+    """How many ids a conversation keeps, and the text after them, with the leading space that decoding it drops."""
     visible = ["", *shown(vocabulary, ids, stops, (), ends=ends)[0]][-1]
     raw = Vocabulary(vocabulary.pieces, strip_leading_space=False, control_breaks=vocabulary.control_breaks)
     whole, spelled = texts(vocabulary, ids)[1], texts(raw, ids)[1]
@@ -106,4 +106,14 @@ def kept(vocabulary: Vocabulary, ids: Sequence[int], stops: Sequence[str], *, en
     if visible == whole[count]:
         return count, ""
     size = len(visible) + len(spelled[-1]) - len(whole[-1])
-    return count, spelled[-1][len(spelled[count]) : size]
+    tail = spelled[-1][len(spelled[count]) : size]
+    own = len(spelled[-1]) > len(whole[-1])
+    # A space that a byte or the unknown id spelled is shown; as the tail's first character it would be dropped.
+    begins = all(vocabulary.pieces[token_id] in (None, "") for token_id in ids[:count] if known(vocabulary, token_id))
+    shown_space = vocabulary.strip_leading_space and not own and begins and tail.startswith(" ")
+    return count, f" {tail}" if shown_space else tail
+
+
+def known(vocabulary: Vocabulary, token_id: int) -> bool:
+    """The id is one of the vocabulary's."""
+    return token_id in range(len(vocabulary.pieces))

@@ -1,5 +1,7 @@
 """A conversation keeps the ids behind what was shown, and the shown fragment of an id that was cut."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from tests.unit.text import reference
 from tests.unit.text.sequences import Kind, some_ids
 
 # A control id, pieces of text, and the bytes of 駅 in two ids, the second with more.
-PIECES = (None, " Hello", " world", "##", "#", " ", " a##", b"\xe9\xa7", b"\x85##", "x ###", "y")
-NONE, HELLO, WORLD, TWO, ONE, SPACE, A_TWO, CUT, REST, X_STOP, Y = range(len(PIECES))
+PIECES = (None, " Hello", " world", "##", "#", " ", " a##", b"\xe9\xa7", b"\x85##", "x ###", "y", b" ? ")
+NONE, HELLO, WORLD, TWO, ONE, SPACE, A_TWO, CUT, REST, X_STOP, Y, UNKNOWN = range(len(PIECES))
 SENTENCEPIECE = Vocabulary(PIECES, strip_leading_space=True, control_breaks=True)
 BYTE_LEVEL = Vocabulary(PIECES, strip_leading_space=False, control_breaks=False)
 STOP = ("###",)
@@ -79,6 +81,9 @@ def test_bytes_that_a_control_id_breaks_were_shown_and_are_kept() -> None:
         ([X_STOP], "###", Kept(0, "x ")),
         ([HELLO], "Hello", Kept(0, "")),  # nothing was shown
         ([SPACE, HELLO], " Hello", Kept(1, "")),
+        ([UNKNOWN], "? ", Kept(0, "  ")),  # of its text the first space was shown, which decoding would drop
+        ([NONE, UNKNOWN], "? ", Kept(1, "  ")),
+        ([CUT, UNKNOWN], "? ", Kept(1, " ")),
     ],
 )
 def test_a_tail_at_the_very_start_has_the_tokenizers_own_space(ids: list[int], stop: str, kept: Kept) -> None:
@@ -103,6 +108,9 @@ def test_kept_ids_and_tail_together_say_what_was_shown(
     reason = "stop" if stopped else "cancelled" if cancelled else "length"
     kept = kept_part(kind.vocabulary, ids, stops, finish_reason=reason)
     assert (kept.count, kept.tail) == reference.kept(kind.vocabulary, ids, stops, ends=reason != "cancelled")
-    raw = Vocabulary(kind.vocabulary.pieces, strip_leading_space=False, control_breaks=kind.vocabulary.control_breaks)
-    own_space = len(reference.texts(raw, ids)[1][-1]) - len(reference.texts(kind.vocabulary, ids)[1][-1])
-    assert (reference.texts(raw, ids[: kept.count])[1][-1] + kept.tail)[own_space:] == shown
+    # The tail as one more id: whatever ids it becomes, they are decoded so.
+    size = len(kind.vocabulary.pieces)
+    vocabulary = replace(kind.vocabulary, pieces=(*kind.vocabulary.pieces, kept.tail))
+    said = [token_id if token_id < size else -1 for token_id in ids[: kept.count]]
+    said += [size] if kept.tail else []
+    assert reference.texts(vocabulary, said)[1][-1] == shown

@@ -22,14 +22,15 @@ class Detokenizer:
     Only a character that is not whole yet is held; each byte that cannot be part of one becomes U+FFFD.
     """
 
-    __slots__ = ("_at_start", "_bytes", "_control_breaks", "_pieces", "_size", "dropped_space")
+    __slots__ = ("_bytes", "_control_breaks", "_pieces", "_size", "dropped_space", "may_drop_space")
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._pieces = vocabulary.pieces
         self._size = len(vocabulary.pieces)
         self._control_breaks = vocabulary.control_breaks
-        self._at_start = vocabulary.strip_leading_space
         self._bytes = b""
+        self.may_drop_space = vocabulary.strip_leading_space
+        """Nothing was decoded yet: a space that comes now would be the tokenizer's own."""
         self.dropped_space = False
         """The text began with a space of the tokenizer's own, which is not in the deltas."""
 
@@ -42,14 +43,14 @@ class Detokenizer:
         """The text that became certain with this id. An id outside the vocabulary is as a control id."""
         piece = self._pieces[token_id] if 0 <= token_id < self._size else None
         if isinstance(piece, str):
-            if self._at_start and piece:
-                self._at_start = False
+            if self.may_drop_space and piece:
+                self.may_drop_space = False
                 self.dropped_space = piece[0] == " "
                 return piece[self.dropped_space :]
             return self.flush() + piece if self._bytes else piece
         if piece is None:
             return self.flush() if self._control_breaks and self._bytes else ""
-        self._at_start = False
+        self.may_drop_space = False
         stream = self._bytes + piece if self._bytes else piece
         text, used = utf_8_decode(stream, _ERRORS)
         self._bytes = stream[used:]

@@ -30,21 +30,21 @@ def kept_part(vocabulary: Vocabulary, ids: Sequence[int], stop: Sequence[str], *
       in front of them was held back.
     * A character that several ids make together is kept by all of them, or is in the tail.
 
-    Where the tail is the beginning of the answer, a space that the tokenizer put in front of it, and that was not
-    shown, is there.
+    A tail that begins the answer has the space that decoding it drops: the tokenizer's own, which was not shown, or
+    one more where a shown space is its first character.
     """
     shown = _shown(AnswerText(vocabulary, stop), ids, whole=finish_reason != "cancelled")
     detokenizer = Detokenizer(vocabulary)
     decoded = count = at = 0
-    space_kept = False
+    begins = detokenizer.may_drop_space
     for number, token_id in enumerate(ids, 1):
         decoded += len(detokenizer.push(token_id))
         if decoded > len(shown):
             break
         if shown.startswith(detokenizer.held, decoded):
-            count, at, space_kept = number, decoded + len(detokenizer.held), detokenizer.dropped_space
+            count, at, begins = number, decoded + len(detokenizer.held), detokenizer.may_drop_space
     tail = shown[at:]
-    if tail and detokenizer.dropped_space and not space_kept:
+    if begins and ((detokenizer.dropped_space and tail) or tail.startswith(" ")):
         tail = f" {tail}"
     return Kept(count, tail)
 
