@@ -85,8 +85,10 @@ def parse_title(body: bytes) -> str:
     """The title in `{"title": …}`. Raises InvalidRequest."""
     try:
         title = _renaming_decoder.decode(body).title
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.ValidationError as error:
         raise InvalidRequest(f"{_readable(str(error))}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest("The body must be a JSON object with a title.") from None
     if not title.strip():
         raise InvalidRequest("title must not be blank.")
     return title

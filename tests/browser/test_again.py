@@ -189,6 +189,20 @@ def test_another_tab_shows_an_answer_made_anew(context: BrowserContext, tab: Tab
     assert other.complaints() == []
 
 
+def test_an_answer_stopped_before_its_first_token_replaces_nothing(tab: Tab, service: Service, kept: str) -> None:
+    tab.ask("WAIT")
+    expect(tab.last.locator(".status")).to_contain_text("Reading")
+    tab.page.get_by_role("button", name="Stop").click()
+    tab.finish()
+    assert service.said(kept) == pairs(["One", "Two", "Three"])
+    tab.ask("Four")
+    tab.finish()
+    assert service.said(kept) == pairs(["One", "Two", "Three", "Four"])
+    regenerate(tab, 5)
+    tab.finish()
+    assert service.said(kept) == pairs(["One", "Two", "Three", "Four"])
+
+
 def test_one_answer_at_a_time(tab: Tab, kept: str) -> None:
     tab.ask(LONG)
     tab.reach(10)

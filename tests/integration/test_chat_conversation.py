@@ -193,6 +193,24 @@ def test_a_question_that_was_stopped_too_early_is_what_again_is_about(fleet: Pro
     assert said(api, conversation) == [("Hi", hi)]
 
 
+def test_a_question_that_was_stopped_before_its_first_token_leaves_no_turn(api: Api) -> None:
+    with person(api, *FEW) as program:
+        place = ask(program, "Hello", hello := expected(20), program.until("> "))
+        place = tell(program, "WAIT", place)
+        until(lambda: prompt_tokens(api) > 0, what="the start of the job")
+        program.type(CTRL_C)
+        place = program.until("(stopped before it began)\n> ", place)
+        place = ask(program, "/edit Hi", hi := next_answer(20, "Hello", hello, "Hi"), place)
+        conversation = leave(program, place)
+    assert said(api, conversation) == [("Hello", hello), ("Hi", hi)]
+
+
+def prompt_tokens(api: Api) -> int:
+    """Of the answer that is under way: none before a worker has built the prompt."""
+    busy = [each["busy"] for each in conversations(api) if each["busy"]]
+    return httpx.get(f"{api.http}/v1/jobs/{busy[0]}").json()["usage"]["prompt_tokens"] if busy else 0
+
+
 def test_an_error_does_not_end_a_conversation_and_ctrl_c_at_the_prompt_does(api: Api) -> None:
     with person(api, *FEW) as program:
         place = ask(program, "[FORGED]", "A message holds a tag that the test forbids.", program.until("> "))

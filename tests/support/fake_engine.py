@@ -1,7 +1,8 @@
 """An engine without a model, for tests and benchmarks of everything around it: the next id is a hash of all ids before.
 
 Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step.
-A prompt that holds HANG or DIE makes the engine do so when it begins; one that holds SLOW takes seconds to build.
+A prompt that holds HANG or DIE makes the engine do so when it begins; one that holds SLOW takes seconds to build, and
+one that holds WAIT generates nothing.
 """
 
 import os
@@ -85,6 +86,7 @@ class _Running:
     request: EngineRequest
     chain: Chain
     left: int
+    waits: bool = False
 
 
 @dataclass
@@ -132,7 +134,7 @@ class FakeEngine:
             self._last_step = time.monotonic()
         chain = Chain(request.params.seed, [*request.prompt_ids, *request.generated_ids])
         left = request.params.max_tokens - len(request.generated_ids)
-        self._running[request.request_id] = _Running(request, chain, left)
+        self._running[request.request_id] = _Running(request, chain, left, b"WAIT" in prompt)
         while b"HANG" in prompt:
             time.sleep(60)
 
@@ -153,7 +155,7 @@ class FakeEngine:
                 command()
                 due = max(due, time.monotonic())
                 continue
-            for name in list(self._running):
+            for name in [name for name, running in self._running.items() if not running.waits]:
                 self._advance(name)
             self._steps += 1
             self._last_step = time.monotonic()

@@ -61,6 +61,14 @@ def test_a_turn_is_asked_again_as_it_was_or_with_another_message() -> None:
     assert regenerate(2, "Or?") == {**last, "turn": 2, "message": "Or?"}
 
 
+@pytest.mark.parametrize(
+    "message", [{"role": "user"}, {"role": "user", "content": 5}, {"content": "x", "from": "y"}, {}]
+)
+def test_a_message_that_is_none_is_refused(message: Any) -> None:
+    with pytest.raises(InvalidRequest, match="a role and a content"):
+        chat([message])
+
+
 @pytest.mark.parametrize(("text", "kind"), [("\udc80", InvalidRequest), ("x" * MAX_FRAME_BYTES, FrameTooLarge)])
 def test_what_the_server_could_not_read_is_refused_here(text: str, kind: type[Exception]) -> None:
     for conversation in (None, "new", "c1"):

@@ -1,50 +1,23 @@
 """Lines of ids to lines of text, as a worker streams it; loads no model library."""
 
-import os
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
-import typer
-from tokenizers import Tokenizer
 
 from ekiden.errors import EkidenError, InvalidFrame, InvalidRequest, OutOfRange
-from ekiden.exit_codes import CONFIG
-from ekiden_worker.text import Detokenizer, UnknownTokenizer, Vocabulary
-
-INTERRUPTED = 130
-PIPE_CLOSED = 141
+from ekiden_worker.lines import Answer, answer_lines, json_line, refusal
+from ekiden_worker.prompts import ModelTokenizer
+from ekiden_worker.text import Detokenizer, Vocabulary
 
 
-def run(folder: Path, lines: BinaryIO, output: BinaryIO) -> int:
-    """Answer each line at once, until there are no more; returns the exit status."""
-    try:
-        vocabulary = read_vocabulary(folder)
-        for line in lines:
-            output.write(answered(line, vocabulary) + b"\n")
-            output.flush()
-    except UnknownTokenizer as error:
-        typer.echo(error, err=True)
-        return CONFIG
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # what is still in the buffer
-        return PIPE_CLOSED
-    return 0
+def run(folder: Path) -> int:
+    """Answer each line of stdin by the tokenizer of a model's folder; returns the exit status."""
 
+    def prepare() -> Answer:
+        vocabulary = Vocabulary.of(ModelTokenizer.from_folder(folder).raw)
+        return lambda line: answered(line, vocabulary)
 
-def read_vocabulary(folder: Path) -> Vocabulary:
-    """The vocabulary of a model's folder; tokenizer.json is enough. Raises UnknownTokenizer with one sentence."""
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise UnknownTokenizer(f"There is no file {path}.")
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 (the library raises nothing narrower)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnknownTokenizer(f"The file {path} cannot be read as a tokenizer: {reason}.") from None
-    return Vocabulary.of(tokenizer)
+    return answer_lines(prepare)
 
 
 def answered(line: bytes, vocabulary: Vocabulary) -> bytes:
@@ -52,10 +25,10 @@ def answered(line: bytes, vocabulary: Vocabulary) -> bytes:
     try:
         ids = _ids(line, len(vocabulary.pieces))
     except EkidenError as error:
-        return msgspec.json.encode({"error": {"code": error.code, "message": str(error)}})
+        return refusal(error)
     detokenizer = Detokenizer(vocabulary)
     deltas = [*map(detokenizer.push, ids), detokenizer.flush()]
-    return msgspec.json.encode({"deltas": deltas, "text": "".join(deltas)})
+    return json_line({"deltas": deltas, "text": "".join(deltas)})
 
 
 def _ids(line: bytes, size: int) -> list[int]:

@@ -14,8 +14,6 @@ def register(app: typer.Typer) -> None:
         tokenizer: Annotated[Path, typer.Option(help="Folder with the model's tokenizer.json.")],
     ) -> None:
         """Read lines of {"ids": […]}; write {"deltas": […], "text": "…"} for each: one delta an id, and the flush."""
-        import sys
-
         from ekiden_worker.detokenize import run
 
-        raise typer.Exit(run(tokenizer, sys.stdin.buffer, sys.stdout.buffer))
+        raise typer.Exit(run(tokenizer))

@@ -91,7 +91,7 @@ def _remembered(turn: KeptTurn, runtime: Runtime) -> _Answer:
     ids = _answer_ids(turn)
     kept = kept_part(runtime.vocabulary, ids, turn.prompt.stop, finish_reason=turn.finish_reason)
     fragment = runtime.prompts.continuation(kept.tail) if kept.tail else []
-    ended = not fragment and kept.count > 0 and ids[kept.count - 1] in runtime.end_ids
+    ended = not fragment and kept.count > 0 and ids[kept.count - 1] == runtime.prompts.turn_end()
     return _Answer([*ids[: kept.count], *fragment], kept.count, ended)
 
 
@@ -118,16 +118,17 @@ def _cut(messages: Sequence[Message], turns: Sequence[KeptTurn], room: Room, run
     """
     last = turns[-1].prompt
     answers = [_remembered(turn, runtime) for turn in turns]
-    system, seed = split_turns(messages[:-1])
-    entries: list[Entry] = [system] if system else []
-    if last.first_turn == 1:
-        entries += [entry for turn in seed[last.dropped_turns :] for entry in turn]
+    *seed, message = messages
+    # What the seed ends with and nobody answered, a greeting for one, belongs to the first kept turn.
+    turns_of_seed = len(split_turns(messages)[1]) - 1
+    gone = last.dropped_turns if last.first_turn == 1 else turns_of_seed + last.first_turn - 1
+    entries: list[Entry] = [*seed]
+    entries += [Message("user", "")] * (last.first_turn - 1)  # turns that are gone only count
     for turn, answer in zip(turns, answers, strict=True):
         entries.append(runtime.rules.replaced(Message("user", turn.message)))
         entries.append(KeptAnswer(tuple(answer.ids), answer.ended))
-    fitted = fit(runtime.prompts, [*entries, messages[-1]], room, cut_to=room.prompt_limit // 2)
-    dropped = last.dropped_turns + fitted.dropped_turns
-    first_turn = max(1, dropped - len(seed) + 1)
+    fitted = fit(runtime.prompts, [*entries, message], room, gone=gone, cut_to=room.prompt_limit // 2)
+    first_turn = max(1, fitted.dropped_turns - turns_of_seed + 1)
     shown = answers[first_turn - last.first_turn :]
     retokenized = sum(len(answer.ids) - answer.generated for answer in shown)
-    return Prompt(fitted.ids, StoredPrompt(fitted.ids, None, first_turn, dropped, retokenized))
+    return Prompt(fitted.ids, StoredPrompt(fitted.ids, None, first_turn, fitted.dropped_turns, retokenized))

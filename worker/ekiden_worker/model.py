@@ -32,6 +32,8 @@ def load(settings: Settings) -> Runtime:
         with _one_thread():
             model, tokenizer = load_model(settings)
             prompts = choose_format(tokenizer, settings)
+            rules = PromptRules.of(settings)
+            rules.check(prompts)
             vocabulary = Vocabulary.of(tokenizer.raw)
             pack_linears(model)
             with _explained(settings, "forward pass", "run"):
@@ -45,7 +47,7 @@ def load(settings: Settings) -> Runtime:
         model=settings.model_name,
         engine=engine,
         prompts=prompts,
-        rules=PromptRules.of(settings),
+        rules=rules,
         vocabulary=vocabulary,
         end_ids=frozenset(end_ids),
         replace=settings.replace_output,

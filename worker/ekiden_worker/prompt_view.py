@@ -1,8 +1,7 @@
 """A prompt for a person's eyes: one segment a line, in colours where stdout is a terminal."""
 
-import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text as Line
@@ -14,28 +13,27 @@ COLOURS = {"control": "bold magenta", "format": "cyan", "content": "green", "ids
 
 
 class PromptView:
-    """Writes prompts to stdout: control tokens, text of the format, contents of messages, and the ids of all."""
+    """Shows prompts: control tokens, text of the format, contents of messages, and the ids of all."""
 
     def __init__(self) -> None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a locale without the character
-        self._console = Console(no_color=None if sys.stdout.isatty() else True, force_terminal=sys.stdout.isatty())
+        terminal = sys.stdout.isatty()
+        self._console = Console(no_color=None if terminal else True, force_terminal=terminal)
 
-    def prompt(self, parts: Sequence[Part], prompts: PromptFormat) -> None:
-        """Show a prompt."""
+    def prompt(self, parts: Sequence[Part], prompts: PromptFormat) -> bytes:
+        """A prompt."""
         ids = prompts.encode(parts)
-        for kind, shown in segments(parts, ids, prompts):
-            self._line(kind, shown)
-        self._line("ids", f"{len(ids)} in all\n")
+        return self._shown([*segments(parts, ids, prompts), ("ids", f"{len(ids)} in all\n")])
 
-    def error(self, error: EkidenError) -> None:
-        """Show why there is none."""
-        self._line("error", f"{error.code}: {error}\n")
+    def error(self, error: EkidenError) -> bytes:
+        """Why there is none."""
+        return self._shown([("error", f"{error.code}: {error}\n")])
 
-    def _line(self, kind: str, shown: str) -> None:
-        line = Line(f"{kind:<9}", style="dim").append(shown, style=COLOURS[kind])
-        self._console.print(line, soft_wrap=True, highlight=False)
-        self._console.file.flush()
+    def _shown(self, lines: Iterable[tuple[str, str]]) -> bytes:
+        with self._console.capture() as captured:
+            for kind, shown in lines:
+                line = Line(f"{kind:<9}", style="dim").append(shown, style=COLOURS[kind])
+                self._console.print(line, soft_wrap=True, highlight=False)
+        return captured.get().encode(sys.stdout.encoding, "replace")  # a locale may lack a character
 
 
 def segments(parts: Sequence[Part], ids: Sequence[int], prompts: PromptFormat) -> Iterator[tuple[str, str]]:

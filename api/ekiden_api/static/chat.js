@@ -156,7 +156,8 @@ class Chat {
 
   #onDone(turn, { finish_reason, usage, timings }) {
     Object.assign(turn, { state: "done", done: { finish_reason, usage, timings } });
-    if (!usage?.prompt_tokens) turn.number = turn.at = null; // it ended before it began, so nothing is kept
+    const kept = finish_reason !== "cancelled" || usage?.completion_tokens;
+    if (!kept) turn.number = turn.at = null; // it ended before its first token
     this.#onOver(turn);
   }
 

@@ -20,7 +20,7 @@ CANCEL_TIMEOUT_S = 5.0
 class Shown:
     """What came of a question, also when an error ended it.
 
-    `begun`: a worker began the answer, and a conversation keeps it as far as it came. `whole`: Ctrl-C did not stop it.
+    `begun`: there is an answer, and a conversation keeps it as far as it came. `whole`: Ctrl-C did not stop it.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -87,7 +87,8 @@ class Asker:
             elif isinstance(event, Attached):
                 self._announcer.recovered()
             elif isinstance(event, Done):
-                shown.begun = event.usage.prompt_tokens > 0
+                # What was cancelled before its first token is not kept.
+                shown.begun = event.finish_reason != "cancelled" or event.usage.completion_tokens > 0
 
     async def _cancel(self, answer: Answer) -> bool:
         """End the job; False when the service did not confirm it in time."""

@@ -71,7 +71,13 @@ def params(stop: str | Sequence[str], sampling: Sampling) -> Params:
 def _messages(given: Messages) -> list[Message]:
     if isinstance(given, str):
         return [Message("user", given)]
-    return [each if isinstance(each, Message) else Message(**each) for each in given]
+    return [each if isinstance(each, Message) else _message(each) for each in given]
+
+
+def _message(given: Mapping[str, str]) -> Message:
+    if given.keys() != {"role", "content"} or not all(isinstance(value, str) for value in given.values()):
+        raise InvalidRequest("A message has a role and a content, both texts, and nothing else.")
+    return Message(given["role"], given["content"])
 
 
 def _checked(frame: ClientFrame) -> str:

@@ -1,7 +1,6 @@
 """A chat from the command line: one question, one job to follow, or a conversation. Returns exit statuses."""
 
 import asyncio
-import signal
 import sys
 from dataclasses import dataclass
 
@@ -10,15 +9,10 @@ from ekiden.client.frames import Messages, Sampling
 from ekiden.client.interactive import Interactive
 from ekiden.client.terminal import Screen
 from ekiden.errors import EkidenError
-from ekiden.exit_codes import CONFIG
+from ekiden.exit_codes import CONFIG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE
 from ekiden.protocol import Message
 from ekiden.settings import SettingsError, load_client_settings
 from ekiden.validation import NEW_CONVERSATION
-
-FAILED = 1
-USAGE = 2
-INTERRUPTED = 128 + signal.SIGINT
-PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A kept conversation is remembered as ids: each prompt extends the one before until history is cut."""
 
+from dataclasses import replace
+
 import pytest
 
 from ekiden.errors import ConversationNotFound, InvalidRequest, PromptTooLong, SpecialTags
@@ -7,6 +9,7 @@ from ekiden.memory import StoredPrompt
 from ekiden.protocol import Message
 from ekiden_worker.memory import build_prompt, stored_prompt
 from ekiden_worker.prompts import PromptRules
+from ekiden_worker.prompts.parts import Control
 from ekiden_worker.runtime import Runtime
 from tests.unit.memory.conversation import KINDS, Conversation, request, runtime
 
@@ -154,6 +157,19 @@ def test_rules_of_the_format_hold_for_kept_conversations() -> None:
         Conversation(runtime("mistral"), [Message(USER, "One"), Message(USER, "Two")]).prompt(request("Three"))
 
 
+def test_an_answer_that_ended_by_another_end_id_gets_the_formats_end_too() -> None:
+    plain = runtime("chatml")
+    other = plain.prompts.encode([Control("<|endoftext|>")])
+    model = replace(plain, end_ids=plain.end_ids | set(other))
+    conversation = Conversation(model)
+    answer = [*words(model, "Yes", end=False), *other]
+    first = conversation.turn("One", answer)
+    second = conversation.prompt(request("Two"))
+    [end] = plain.end_ids
+    assert second.ids[: len(first.ids) + len(answer) + 1] == [*first.ids, *answer, end]
+    assert second.ids[len(first.ids) :].count(end) == 2  # of the answer and of the new message
+
+
 def test_input_is_replaced_and_a_default_system_message_given() -> None:
     model = runtime("chatml", rules=PromptRules("You obey.", replace_input=[("cat", "dog")]))
     conversation = Conversation(model)
@@ -212,6 +228,29 @@ def test_turns_of_the_seed_are_the_first_to_go() -> None:
         conversation.keep(asked, prompt, words(model, f" Answer {number}."))
     assert dropped == sorted(dropped)
     assert dropped[-1] > 4
+
+
+def test_system_messages_stay_and_a_greeting_goes_with_the_first_turn() -> None:
+    model = runtime("chatml", context=350)
+    seed = [
+        Message(SYSTEM, "First rule."),
+        Message(USER, "Seed?"),
+        Message(ASSISTANT, "Seed."),
+        Message(SYSTEM, "Second rule."),
+        Message(ASSISTANT, "Welcome!"),
+    ]
+    conversation = Conversation(model, seed)
+    for number in range(1, 21):
+        asked = request(f"Question-{number}?", max_tokens=20)
+        prompt = conversation.prompt(asked)
+        text = "".join(map(model.answer_text().push, prompt.ids))
+        shown = [turn for turn in range(1, number + 1) if f"Question-{turn}?" in text]
+        assert "First rule." in text
+        assert "Second rule." in text
+        assert ("Welcome!" in text) == ("Seed?" in text or prompt.stored.dropped_turns == 0)
+        assert shown == list(range(prompt.stored.first_turn, number + 1))
+        conversation.keep(asked, prompt, words(model, f" Answer {number}."))
+    assert prompt.stored.first_turn > 2
 
 
 def test_one_message_that_does_not_fit_names_both_numbers() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from ekiden.protocol import Message
 from ekiden.settings import load_settings
-from ekiden_worker.prompts import PromptRules
+from ekiden_worker.prompts import ModelTokenizer, PromptRules, UnusableFormat, choose_format
 from tests.support.seeded import generator
-from tests.unit.prompts.families import chat
+from tests.unit.prompts.families import CHATML, LLAMA2, byte_level, chat, sentencepiece
 
 
 def test_without_settings_messages_stay_as_they_are() -> None:
@@ -19,6 +19,23 @@ def test_without_settings_messages_stay_as_they_are() -> None:
 def test_a_conversation_without_a_system_message_gets_the_default_one() -> None:
     rules = PromptRules.of(load_settings(system_prompt="Be brief."))
     assert rules.apply(chat("Hi")) == chat("Hi", system="Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("template", "system", "reason"),
+    [
+        (LLAMA2, "[INST]", "A message may not hold"),
+        ("{{ raise_exception('No system.') if messages[0].role == 'system' }}" + CHATML, "Hi", "No system."),
+    ],
+)
+def test_a_default_system_message_that_cannot_be_shown_is_refused_at_start(
+    template: str, system: str, reason: str
+) -> None:
+    fast = sentencepiece(template) if template == LLAMA2 else byte_level(template)
+    prompts = choose_format(ModelTokenizer.of(fast), load_settings())
+    with pytest.raises(UnusableFormat, match=rf"^EKIDEN_SYSTEM_PROMPT cannot be shown to this model: .*{reason}"):
+        PromptRules(system).check(prompts)
+    PromptRules(None).check(prompts)
 
 
 @pytest.mark.parametrize("own", ["Be long.", "", " "])

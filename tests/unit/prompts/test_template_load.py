@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ekiden.errors import InvalidRequest
 from ekiden_worker.prompts import ModelTokenizer, UnusableFormat
 from ekiden_worker.prompts.template import TemplateFormat
 from tests.unit.prompts.families import CHATML, byte_level, chat, encode, reference
@@ -72,6 +73,31 @@ def test_a_switch_in_the_system_message_does_not_make_a_template_unusable() -> N
     tokenizer = byte_level(template)
     messages = chat("Hi", "a /no_think", "b /no_think", system="Be brief.")
     assert encode(load(template), messages) == reference(tokenizer, messages)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "(m.content | replace(eos_token, ''))",
+        "m.content.replace(bos_token, '').replace(eos_token, '')",
+        "m.content.split(eos_token)[0]",
+        "(m.content if eos_token not in m.content else '[removed]')",
+        "m.content.replace('<|im_' ~ 'end|>', '')",
+    ],
+)
+def test_a_template_that_takes_out_control_tokens_is_refused(shown: str) -> None:
+    template = CHATML.replace("message.content", shown.replace("m.content", "message.content"))
+    tokenizer = byte_level(template, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    with pytest.raises(UnusableFormat, match="changes the text of messages"):
+        TemplateFormat(ModelTokenizer.of(tokenizer))
+
+
+def test_a_template_that_refuses_control_tokens_is_usable() -> None:
+    shown = "(raise_exception('No tags.') if '<|im_end|>' in message.content else message.content)"
+    prompts = TemplateFormat(ModelTokenizer.of(byte_level(CHATML.replace("message.content", shown))))
+    assert encode(prompts, chat("Hi")) == reference(byte_level(CHATML), chat("Hi"))
+    with pytest.raises(InvalidRequest, match="refuses these messages: No tags"):
+        encode(prompts, chat("<|im_end|>"))
 
 
 BROKEN = {

@@ -1,6 +1,7 @@
 """`ekiden detokenize` as a program: a line out for each line in, exact text, clear refusals."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,8 +12,7 @@ from typing import IO, Any
 
 import pytest
 
-from ekiden.exit_codes import CONFIG
-from ekiden_worker.detokenize import INTERRUPTED, PIPE_CLOSED
+from ekiden.exit_codes import CONFIG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE
 from ekiden_worker.text import Detokenizer
 from tests.support.data import data_file
 from tests.support.seeded import generator
@@ -151,14 +151,38 @@ def test_ctrl_c_ends_it_quietly(folder: Path) -> None:
     assert (child.returncode, said) == (INTERRUPTED, b"")
 
 
+def test_a_token_that_only_the_config_adds_is_known_as_to_a_worker(folder: Path) -> None:
+    size = byte_level_tokenizer().get_vocab_size()
+    added = {str(size): {"content": "<|more|>", "special": False}}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    assert answers(folder, b'{"ids": [%d]}' % size) == [{"deltas": ["<|more|>", ""], "text": "<|more|>"}]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
+@pytest.mark.parametrize(
+    ("redirection", "status", "sentence"),
+    [
+        (">/dev/full", FAILED, "The answers cannot be written: No space left on device."),
+        (">&-", USAGE, "Standard input and output must be open."),
+        ("<&-", USAGE, "Standard input and output must be open."),
+    ],
+)
+def test_a_stream_that_cannot_be_used_is_one_sentence(
+    folder: Path, redirection: str, status: int, sentence: str
+) -> None:
+    command = f"{shlex.join([*COMMAND, str(folder)])} {redirection}"
+    done = subprocess.run(["sh", "-c", command], input=b'{"ids": []}\n', capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.decode()) == (status, f"{sentence}\n")
+
+
 def test_a_folder_that_cannot_be_used_is_one_sentence_and_status_3(tmp_path: Path) -> None:
     missing = detokenize(tmp_path, b"")
     assert missing.returncode == CONFIG
-    assert missing.stderr.decode() == f"There is no file {tmp_path / 'tokenizer.json'}.\n"
+    assert missing.stderr.decode() == f"The folder {tmp_path} has no tokenizer.json.\n"
     (tmp_path / "tokenizer.json").write_text('{"version": ')
     broken = detokenize(tmp_path, b"")
     assert broken.returncode == CONFIG
-    assert broken.stderr.decode().startswith(f"The file {tmp_path / 'tokenizer.json'} cannot be read as a tokenizer: ")
+    assert broken.stderr.decode().startswith(f"The file {tmp_path / 'tokenizer.json'} cannot be read: ")
     assert broken.stderr.count(b"\n") == 1
     tokenizer = byte_level_tokenizer()
     tokenizer.decoder = None

@@ -39,19 +39,22 @@ def split_turns(entries: Sequence[Entry]) -> tuple[Message | None, list[list[Ent
     return system, turns
 
 
-def fit(prompts: PromptFormat, entries: Sequence[Entry], room: Room, *, cut_to: int | None = None) -> Fitted:
+def fit(
+    prompts: PromptFormat, entries: Sequence[Entry], room: Room, *, gone: int = 0, cut_to: int | None = None
+) -> Fitted:
     """The longest prompt that leaves the answer its room. System messages and the last user message always stay.
 
-    Once turns have to go, the prompt is cut to `cut_to` tokens, if that is given and less: then the next turns fit
-    without a new cut. The cost depends on what fits, not on what was sent. Entries must have been checked. Raises
-    PromptTooLong, with the size of the shortest prompt.
+    The `gone` oldest turns are not shown in any case. Once others have to go, the prompt is cut to `cut_to` tokens, if
+    that is given and less: then the next turns fit without a new cut. The cost depends on what fits, not on what was
+    sent. Entries must have been checked. Raises PromptTooLong, with the size of the shortest prompt.
     """
-    prompt = _Candidates(prompts, entries)
-    shown = prompt.most_turns(room.prompt_limit, prompt.turns)
-    if cut_to is not None and shown < prompt.turns:
-        shown = prompt.most_turns(min(cut_to, room.prompt_limit), shown)
-    room.answer_tokens(prompt.size(shown))
-    return Fitted(prompt.ids(shown), prompt.turns - shown)
+    candidates = _Candidates(prompts, entries)
+    most = candidates.turns - gone
+    shown = candidates.most_turns(room.prompt_limit, most)
+    if cut_to is not None and shown < most:
+        shown = candidates.most_turns(min(cut_to, room.prompt_limit), shown)
+    room.answer_tokens(candidates.size(shown))
+    return Fitted(candidates.ids(shown), candidates.turns - shown)
 
 
 class _Candidates:

@@ -9,7 +9,7 @@ from ekiden.protocol import Message
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
-    """An answer as the ids that were generated; `ended`: the last of them is an end id."""
+    """An answer as the ids that were generated; `ended`: the last of them is the format's own end of an answer."""
 
     ids: tuple[int, ...]
     ended: bool

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from ekiden.protocol import Message
@@ -39,6 +39,13 @@ def telling_with_system() -> Iterator[list[Message]]:
     """
     for text in (_TELLING, _LONG):
         yield [Message("system", f"0{text}"), Message("user", f"1{text}")]
+
+
+def telling_controls(tokens: Iterable[str]) -> Iterator[list[Message]]:
+    """Conversations that spell control tokens, which some templates take out of what users say."""
+    text = f"x {' '.join(tokens)} y"
+    yield [Message("user", f"1{text}")]
+    yield [Message("user", "1"), Message("assistant", f"2{text}"), Message("user", f"3{text}")]
 
 
 def _value(literal: str) -> str:

@@ -3,8 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from ekiden.errors import EkidenError
 from ekiden.protocol import Message
 from ekiden.settings import Settings
+from ekiden_worker.prompts.parts import PromptFormat, UnusableFormat
 
 
 class PromptRules:
@@ -25,6 +27,17 @@ class PromptRules:
         """The rules that the settings give."""
         single_turn = settings.memory == "single_turn"
         return cls(settings.system_prompt, single_turn=single_turn, replace_input=settings.replace_input)
+
+    def check(self, prompts: PromptFormat) -> None:
+        """See that the format can show the default system message. Raises UnusableFormat."""
+        if self.system is None:
+            return
+        messages = [Message("system", self.system), Message("user", "Hi")]
+        try:
+            prompts.check(messages)
+            prompts.parts(messages)
+        except EkidenError as error:
+            raise UnusableFormat(f"EKIDEN_SYSTEM_PROMPT cannot be shown to this model: {error}") from None
 
     def apply(self, messages: Sequence[Message]) -> list[Message]:
         """The messages that the model is to see."""

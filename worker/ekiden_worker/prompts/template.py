@@ -14,7 +14,7 @@ from ekiden.errors import InvalidRequest
 from ekiden.protocol import Message
 from ekiden_worker.prompts.literal import LiteralEncoder, secret_name
 from ekiden_worker.prompts.parts import Content, Control, Entry, Ids, KeptAnswer, Part, Text, UnusableFormat
-from ekiden_worker.prompts.probes import ORDINARY, telling, telling_with_system
+from ekiden_worker.prompts.probes import ORDINARY, telling, telling_controls, telling_with_system
 from ekiden_worker.prompts.tokenizer import ModelTokenizer
 
 Transform = Callable[[str], str]
@@ -59,6 +59,7 @@ class TemplateFormat:
         self._encoder = LiteralEncoder(self._tokenizer.backend_tokenizer)
         self._opening = {self._tokenizer.bos_token} - {self._tokenizer.eos_token}
         self._shown_begin, self._asked_begin = self._answer_begins()
+        self._turn_end = self._find_turn_end()
         self._probe()
 
     def check(self, messages: Sequence[Message]) -> None:
@@ -92,6 +93,9 @@ class TemplateFormat:
 
     def turn_end(self) -> int | None:
         """The control id that ends an answer in this format, if one does."""
+        return self._turn_end
+
+    def _find_turn_end(self) -> int | None:
         mark = secret_name()
         try:
             rendered = self._render([Message("user", "Hi"), Message("assistant", mark)], generate=False)
@@ -174,6 +178,9 @@ class TemplateFormat:
                 self.parts(messages)
             for messages in telling_with_system():
                 with suppress(RefusedMessages):  # some take no system message
+                    self.parts(messages)
+            for messages in telling_controls(token.content for token in self._tokenizer.added_tokens_decoder.values()):
+                with suppress(RefusedMessages):  # refusing them is as safe as keeping them apart
                     self.parts(messages)
         except ChangedContent:
             raise UnusableFormat(
