@@ -41,6 +41,7 @@ fuzz: $(VENV)/.installed-dev
 	EKIDEN_TEST_STORE_STEPS=60000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_store_model.py
 	EKIDEN_TEST_ROUNDS=1000000 EKIDEN_TEST_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 7200 \
 	    tests/unit/text tests/unit/prompts tests/unit/memory tests/unit/test_feed.py
+	EKIDEN_TEST_ANSWER_TOKENS=128 $(BIN)/python -m pytest --timeout 7200 tests/e2e/test_exact.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -18,7 +18,7 @@ from tests.support.up import up
 
 pytestmark = [pytest.mark.e2e, pytest.mark.model, pytest.mark.timeout(900)]
 
-MAX_TOKENS = int(os.environ.get("EKIDEN_TEST_ANSWER_TOKENS", "24"))
+MAX_TOKENS = int(os.environ.get("EKIDEN_TEST_ANSWER_TOKENS", "16"))
 TIE = 1e-4
 """The reference's two best logits this close: either is right (prefill and decode differ by more than that)."""
 

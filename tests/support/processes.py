@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[2]
 FAKE_ENGINE = {"EKIDEN_ENGINE": "tests.support.fake_engine:load"}
 
 
+def python_path() -> str:
+    """Where children find the tests' modules, and whatever we were told to find."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
 class Process:
     """One child with its log."""
 
@@ -25,8 +30,7 @@ class Process:
         self.log = log
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EKIDEN_")}
         environment |= {"EKIDEN_REDIS_URL": settings.redis_url, "EKIDEN_KEY_PREFIX": settings.key_prefix}
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environment |= {"PYTHONPATH": path, "EKIDEN_CACHE_DIR": str(settings.cache_dir), **extra}
+        environment |= {"PYTHONPATH": python_path(), "EKIDEN_CACHE_DIR": str(settings.cache_dir), **extra}
         with log.open("ab") as file:
             self.child = subprocess.Popen(
                 [sys.executable, "-m", module], env=environment, cwd=ROOT, stderr=file, stdout=file

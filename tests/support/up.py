@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.support.processes import FAKE_ENGINE, ROOT
+from tests.support.processes import FAKE_ENGINE, python_path
 from tests.support.waiting import until
 
 READY = re.compile(r"^Ready: (http://\S+)", re.MULTILINE)
@@ -24,7 +24,7 @@ class Up:
     def __init__(self, data_dir: Path, log: Path, *options: str, ignore_sigint: bool = False, **extra: str) -> None:
         self.log = log
         kept = {name: value for name, value in os.environ.items() if not name.startswith("EKIDEN_")}
-        environment = kept | {"PYTHONPATH": str(ROOT)} | extra
+        environment = kept | {"PYTHONPATH": python_path()} | extra
         # As a shell starts it in the background: with SIGINT ignored.
         shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"] if ignore_sigint else []
         command = [*shell, sys.executable, "-m", "ekiden", "up", "--port", "0", "--data-dir", str(data_dir), *options]
