@@ -4,9 +4,9 @@ import time
 
 from ekiden.errors import BY_CODE, EkidenError
 from ekiden.jobs import State
-from ekiden.protocol import Delta, Done, Error, Moved, Queued, ServerFrame, Started, Timings, Usage
+from ekiden.protocol import Delta, Done, Error, Moved, Parked, Queued, ServerFrame, Started, Timings, Usage
 from ekiden.store.types import Snapshot
-from ekiden.wire import AnyFrame, DeltaFrame, EndedFrame, MovedFrame, Record, StartedFrame
+from ekiden.wire import AnyFrame, ChangedFrame, DeltaFrame, EndedFrame, MovedFrame, Record, StartedFrame
 
 QUEUED_EVERY_S = 1.0
 
@@ -20,6 +20,7 @@ class Feed:
     __slots__ = (
         "_end_heard",
         "_heard",
+        "_parked",
         "_position",
         "_queued_at",
         "_started",
@@ -41,6 +42,7 @@ class Feed:
         self._started = False
         self._heard = 0  # the highest cursor that any frame spoke of
         self._end_heard = False
+        self._parked = False
         self._position: int | None = None
         self._queued_at = 0.0
 
@@ -69,6 +71,9 @@ class Feed:
             return self._on_records(frame.start, frame.records)
         if isinstance(frame, EndedFrame):
             return self._on_ended(frame)
+        if isinstance(frame, ChangedFrame):
+            self.gap = True
+            return []
         if isinstance(frame, StartedFrame):
             return self._on_attempt(frame.attempt, frame.dropped_turns, started=True)
         assert isinstance(frame, MovedFrame)
@@ -82,8 +87,8 @@ class Feed:
         frames += self._on_records(snapshot.cursor - len(snapshot.records), snapshot.records)
         if snapshot.ended:
             frames += self._on_ended(snapshot.ended)
-        elif snapshot.state is State.QUEUED:
-            frames += self._on_position(snapshot.position)
+        else:
+            frames += self._on_waiting(snapshot)
         # A snapshot may be older than a frame that was heard while it was on its way.
         self.gap = self.cursor < self._heard or (self._end_heard and not self.ended)
         return frames
@@ -124,6 +129,14 @@ class Feed:
             return []
         self.ended = True
         return [ended_frame(end, self.client_id)]
+
+    def _on_waiting(self, snapshot: Snapshot) -> list[ServerFrame]:
+        was_parked, self._parked = self._parked, snapshot.state is State.PARKED
+        if self._parked:
+            self._position = None
+            self._queued_at = -QUEUED_EVERY_S
+            return [] if was_parked else [Parked(job=self.job)]
+        return self._on_position(snapshot.position) if snapshot.state is State.QUEUED else []
 
     def _on_position(self, position: int) -> list[ServerFrame]:
         now = time.monotonic()

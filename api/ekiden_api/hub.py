@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from ekiden.errors import JobLost
+from ekiden.jobs import State
 from ekiden.store.types import Snapshot
 from ekiden.wire import AnyFrame, EndedFrame, decode_frames
 from ekiden_api.feed import Feed
@@ -60,7 +61,7 @@ class Subscription:
         self.heard = time.monotonic()
         self.syncing = False
         if snapshot:
-            self.running = snapshot.attempt > 0
+            self.running = snapshot.attempt > 0 and snapshot.state is not State.PARKED
             for out in self.feed.on_snapshot(snapshot):
                 self._outbox.put(out)
         buffered, self._buffer = self._buffer, []

@@ -30,8 +30,10 @@ from ekiden.protocol import (
     Attached,
     Cancel,
     Chat,
+    Park,
     Pong,
     Regenerate,
+    Resume,
 )
 from ekiden.store.types import NewJob, Snapshot, SubmitOutcome
 from ekiden.validation import MAX_CURSOR, frame_id, parse_frame
@@ -107,8 +109,8 @@ class Session:
             await self._on_asking(frame)
         elif isinstance(frame, Attach):
             await self._on_attach(frame)
-        elif isinstance(frame, Cancel):
-            await self._on_cancel(frame)
+        elif isinstance(frame, Cancel | Park | Resume):
+            await self._on_order(frame)
         else:
             self._outbox.put(Pong(id=frame.id))
 
@@ -183,12 +185,15 @@ class Session:
         self._keep(subscription)
         subscription.begin(snapshot)
 
-    async def _on_cancel(self, cancel: Cancel) -> None:
-        """Every cancel is answered by the job's terminal event, also when this connection did not follow the job."""
+    async def _on_order(self, order: Cancel | Park | Resume) -> None:
+        """An order is answered by the event that it brings about, also when this connection did not follow the job.
+
+        That is the terminal event where it comes too late.
+        """
         service = self._service
-        current = self._subscriptions.get(cancel.job)
+        current = self._subscriptions.get(order.job)
         if current is None or current.feed.ended:
-            subscription, snapshot = await self._watch(Feed(cancel.job, cancel.id, MAX_CURSOR), lost=JobNotFound)
+            subscription, snapshot = await self._watch(Feed(order.job, order.id, MAX_CURSOR), lost=JobNotFound)
             if snapshot.ended:
                 service.hub.remove(subscription)
                 self._outbox.put(ended_frame(snapshot.ended, snapshot.client_id))
@@ -199,7 +204,9 @@ class Session:
             self._keep(subscription)
             subscription.begin()
             current = subscription
-        found = await service.store.run(service.store.commands.cancel(self._user, cancel.job))
+        commands = service.store.commands
+        run = {Cancel: commands.cancel, Park: commands.park, Resume: commands.resume}[type(order)]
+        found = await service.store.run(run(self._user, order.job))
         if found is None or found in ENDED:
             service.hub.doubt(current)
 

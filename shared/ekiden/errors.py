@@ -139,6 +139,12 @@ class QueueTimeout(EkidenError):
     code, http_status, retryable = "queue_timeout", 504, True
 
 
+class ParkTimeout(EkidenError):
+    """The job was parked longer than the limit."""
+
+    code, http_status = "park_timeout", 504
+
+
 class RunTimeout(EkidenError):
     """The job ran longer than the run limit."""
 

@@ -131,6 +131,7 @@ class Settings(BaseSettings):
 
     queue_wait_s: Seconds = Field(3600.0, description="Longest wait in the queue; then queue_timeout.")
     run_limit_s: Seconds = Field(3600.0, description="Longest time from first claim to end; then run_timeout.")
+    park_limit_s: Seconds = Field(86400.0, description="Longest time a job may be parked; then park_timeout.")
     abandon_grace_s: Seconds = Field(300.0, description="How long a job nobody watches runs on; then abandoned.")
     keep_log_s: Seconds = Field(
         600.0,

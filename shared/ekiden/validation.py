@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import msgspec
 
-from ekiden.errors import FrameTooLarge, InvalidFrame, InvalidRequest, NotSupported, OutOfRange
+from ekiden.errors import FrameTooLarge, InvalidFrame, InvalidRequest, OutOfRange
 from ekiden.protocol import (
     AnyClientFrame,
     Attach,
@@ -16,9 +16,7 @@ from ekiden.protocol import (
     JobRequest,
     Message,
     Params,
-    Park,
     Regenerate,
-    Resume,
     decode_client,
 )
 
@@ -136,8 +134,6 @@ def _check(frame: AnyClientFrame) -> None:
         _check_params(frame.params)
         if frame.turn is not None and not 1 <= frame.turn <= MAX_CURSOR:
             raise OutOfRange("turn must be between 1 and 2^53.")
-    elif isinstance(frame, Park | Resume):
-        raise NotSupported(f"{type(frame).__name__.lower()} is not supported by this version.")
 
 
 def _check_chat(chat: Chat) -> None:

@@ -39,6 +39,10 @@ class DeltaFrame(Frame, frozen=True, array_like=True, tag="d"):
     records: list[Record]
 
 
+class ChangedFrame(Frame, frozen=True, array_like=True, tag="c"):
+    """The job was parked or resumed: a snapshot tells."""
+
+
 class EndedFrame(Frame, frozen=True, array_like=True, tag="e"):
     """The one terminal event. `finish_reason` is set for done and cancelled, `code` and `message` for error."""
 
@@ -56,7 +60,7 @@ class EndedFrame(Frame, frozen=True, array_like=True, tag="e"):
     retokenized_tokens: int = 0
 
 
-AnyFrame = StartedFrame | MovedFrame | DeltaFrame | EndedFrame
+AnyFrame = StartedFrame | MovedFrame | DeltaFrame | ChangedFrame | EndedFrame
 
 _frames = msgspec.msgpack.Decoder(list[AnyFrame])
 _record = msgspec.msgpack.Decoder(Record)

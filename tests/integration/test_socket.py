@@ -128,6 +128,8 @@ def test_attach_and_cancel_of_what_is_not_there(api: Api) -> None:
             ({"type": "attach", "job": "no-such-job"}, "job_lost"),
             ({"type": "attach", "job": job, "cursor": 6}, "bad_cursor"),
             ({"type": "cancel", "job": "no-such-job"}, "job_not_found"),
+            ({"type": "park", "job": "no-such-job"}, "job_not_found"),
+            ({"type": "resume", "job": "no-such-job"}, "job_not_found"),
         ]:
             await socket.send(id="x", **frame)
             error = await socket.receive()
@@ -165,7 +167,8 @@ def test_bad_frames_are_answered_and_disturb_nothing(api: Api) -> None:
             ('{"type":"chat","messages":[{"role":"user","content":"x"}],"params":{"max_tokens":4097}}', "out_of_range"),
             ('{"type":"chat","messages":[{"role":"user","content":"x"}],"model":"other"}', "model_not_found"),
             ('{"type":"chat","conversation":"new"}', "invalid_request"),
-            ('{"type":"park","job":"j"}', "not_supported"),
+            ('{"type":"park","job":"j"}', "job_not_found"),
+            ('{"type":"resume","job":"j"}', "job_not_found"),
             (json.dumps({"type": "ping", "pad": "x" * 1_100_000}), "frame_too_large"),
         ]
         for data, code in bad:

@@ -149,7 +149,7 @@ def test_poll_returns_only_what_changed_and_watches_again(fleet: Fleet) -> None:
     assert fleet.store.redis.smembers(fleet.store.keys.prefix + "watchers:j1") == {b"r1"}
 
 
-@pytest.mark.parametrize("limit", ["queue_wait_s", "run_limit_s", "abandon_grace_s"])
+@pytest.mark.parametrize("limit", ["queue_wait_s", "run_limit_s", "abandon_grace_s", "park_limit_s"])
 def test_limits_end_jobs_with_their_own_code_though_only_an_api_lives(
     make_fleet: Callable[..., Fleet], limit: str
 ) -> None:
@@ -159,6 +159,8 @@ def test_limits_end_jobs_with_their_own_code_though_only_an_api_lives(
         fleet.claim(fleet.worker("w1"))
     if limit == "abandon_grace_s":
         fleet.store.run(fleet.commands.detach("r1", "j1"))
+    if limit == "park_limit_s":
+        fleet.store.run(fleet.commands.park(ANONYMOUS, "j1"))
 
     def ended() -> bool:
         fleet.store.run(fleet.commands.poll("other", []))
@@ -167,10 +169,8 @@ def test_limits_end_jobs_with_their_own_code_though_only_an_api_lives(
     until(ended)
     end = fleet.view("j1").ended
     assert end is not None
-    assert (
-        end.code
-        == {"queue_wait_s": "queue_timeout", "run_limit_s": "run_timeout", "abandon_grace_s": "abandoned"}[limit]
-    )
+    codes = {"queue_wait_s": "queue_timeout", "run_limit_s": "run_timeout", "park_limit_s": "park_timeout"}
+    assert end.code == codes.get(limit, "abandoned")
     assert fleet.store.redis.exists(fleet.store.keys.queue(MODEL)) == 0
 
 

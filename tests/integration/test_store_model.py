@@ -74,6 +74,7 @@ class Walk:
     def step(self) -> None:
         actions = [self.submit, self.join, self.claim, self.append, self.append, self.append, self.crash, self.beat]
         actions += [self.cancel, self.lose_claim_reply, self.lose_append_reply, self.hand_off, self.attach, self.zombie]
+        actions += [self.park, self.resume, self.resume]
         actions += [self.begin, self.go_on, self.go_on, self.answer_again, self.rename, self.delete]
         self.random.choice(actions)()
 
@@ -183,13 +184,13 @@ class Walk:
         self.start(worker, claim)
         texts = [f"{claim.job}.{cursor + i} " for i in range(self.random.randint(0, 3))]
         end = self.random.choice(
-            [None, None, None, None, Ending("stop"), Ending("error", "engine_error", "It failed.")]
+            [None, None, None, None, Ending("stop"), Ending("error", "engine_error", "It failed."), Ending("parked")]
         )
         outcome, at = self.fleet.append(worker, claim, cursor, *texts, end=end)
-        assert outcome in (AppendOutcome.OK, AppendOutcome.CANCELLED), outcome
+        assert outcome in (AppendOutcome.OK, AppendOutcome.CANCELLED, AppendOutcome.PARKED), outcome
         assert at == cursor + len(texts)
         self.logs[job] += texts
-        if end or outcome is AppendOutcome.CANCELLED:
+        if end or outcome is not AppendOutcome.OK:
             del self.workers[worker][job]
             again, _ = self.fleet.append(worker, claim, at, "late", end=end)
             assert again is AppendOutcome.FENCED, "nothing is written after the end"
@@ -236,6 +237,17 @@ class Walk:
             job = self.random.choice(live)
             self.fleet.store.run(self.fleet.commands.cancel(self.users[job], job))
 
+    def park(self) -> None:
+        if self.random.random() < 0.5 and (live := self.live()):
+            job = self.random.choice(live)
+            self.fleet.store.run(self.fleet.commands.park(self.users[job], job))
+
+    def resume(self) -> None:
+        held = [job for job in self.live() if self.states[job] is State.PARKED or self.random.random() < 0.1]
+        if held:
+            job = self.random.choice(held)
+            self.fleet.store.run(self.fleet.commands.resume(self.users[job], job))
+
     def hand_off(self) -> None:
         if self.random.random() < 0.2 and len(self.workers) > 1 and (worker := self.some_worker()):
             self.fleet.store.run(self.fleet.commands.handoff(worker))
@@ -262,6 +274,7 @@ class Walk:
             assert state is before or state in NEXT[before], (before, state)
             assert int(fields[b"n"]) == len(self.logs[job])
             assert (job.encode() in queued) == (state is State.QUEUED)
+            assert state in ENDED or (state is State.PARKED) == (b"park_due" in fields)
             if state is State.RUNNING:
                 owner = fields[b"owner"].decode()
                 assert store.redis.sismember(keys.worker_jobs(owner), job), "a running job belongs to its owner"
@@ -298,6 +311,9 @@ class Walk:
                 self.start(other, claim)
                 self.fleet.append(other, claim, cursor, end=Ending("stop"))
             self.fleet.store.run(self.fleet.commands.handoff(other))
+        self.check()
+        for job in self.live():
+            self.fleet.store.run(self.fleet.commands.resume(self.users[job], job))
         self.check()
         while claims := self.fleet.claim(worker, 8):
             self.workers = {worker: {}}

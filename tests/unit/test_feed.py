@@ -1,12 +1,14 @@
 """Whatever is lost, doubled or early: with snapshots in between, the client gets the exact text once."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ekiden.jobs import State
-from ekiden.protocol import Delta, Done, Error, Moved, ServerFrame, Started, Usage
+from ekiden.protocol import Delta, Done, Error, Moved, Parked, Queued, ServerFrame, Started, Usage
 from ekiden.store.types import Snapshot
-from ekiden.wire import AnyFrame, DeltaFrame, EndedFrame, MovedFrame, Record, StartedFrame
+from ekiden.wire import AnyFrame, ChangedFrame, DeltaFrame, EndedFrame, MovedFrame, Record, StartedFrame
 from ekiden_api.feed import Feed
 
 JOB = "j"
@@ -50,6 +52,23 @@ def snapshot(texts: list[str], frames: list[AnyFrame], seen: int, cursor: int) -
         ended=end,
         records=[Record(i, text) for i, text in enumerate(texts)][min(cursor, n) : n],
     )
+
+
+def test_a_held_job_is_told_once_a_time_and_goes_on_in_the_queue() -> None:
+    feed = Feed(JOB, "c")
+    out = feed.on_snapshot(waiting(State.QUEUED))
+    assert feed.on_frame(ChangedFrame(JOB)) == []
+    assert feed.gap
+    for state in (State.PARKED, State.PARKED, State.QUEUED, State.PARKED, State.QUEUED):
+        out += feed.on_snapshot(waiting(state))
+        assert not feed.gap
+    queued, parked = Queued(job=JOB, position=4), Parked(job=JOB)
+    assert out == [queued, parked, queued, parked, queued]
+
+
+def waiting(state: State) -> Snapshot:
+    """A job that no worker had yet."""
+    return replace(snapshot([], [], 0, 0), state=state, position=4)
 
 
 @given(st.data())

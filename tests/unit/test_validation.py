@@ -103,8 +103,8 @@ BAD: list[tuple[str, str, str]] = [
     ("regenerate turn NaN", regenerate(turn=float("nan")), "out_of_range"),
     ("regenerate turn a text", regenerate(turn="1"), "invalid_request"),
     ("regenerate param", regenerate(params={"temperature": 3}), "out_of_range"),
-    ("park", json.dumps({"type": "park", "job": "j"}), "not_supported"),
-    ("resume", json.dumps({"type": "resume", "job": "j"}), "not_supported"),
+    ("park no job", json.dumps({"type": "park"}), "invalid_request"),
+    ("resume a number", json.dumps({"type": "resume", "job": 5}), "invalid_request"),
     ("too large", chat(messages=[{"role": "user", "content": "x" * MAX_FRAME_BYTES}]), "frame_too_large"),
 ]
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from ekiden.protocol import JobRequest
 from ekiden.store import Command
@@ -15,6 +16,9 @@ MAX_RECORDS = 500
 
 _admissions = itertools.count(1)
 
+Let = Literal["cancelled", "parked"]
+"""What clients may ask for beside the answer: that it ends, or is held."""
+
 ENDING_OF = {Finish.STOP: "stop", Finish.LENGTH: "length", Finish.CANCELLED: "cancelled"}
 
 
@@ -26,9 +30,9 @@ class ActiveJob:
 
     __slots__ = (
         "acknowledged",
+        "asked",
         "base",
         "cached_tokens",
-        "cancel_asked",
         "claim",
         "end_ids",
         "ending",
@@ -53,7 +57,7 @@ class ActiveJob:
         self.start: Command[bool] | None = None
         """Writes the prompt, on the first attempt; a store that forgot it is told again."""
         self.cached_tokens = 0
-        self.cancel_asked = False
+        self.asked: Let | None = None
         self.release: Callable[[], None] | None = None
         """Frees the Celery wake-up that brought the job, if one did."""
 
@@ -100,7 +104,7 @@ class ActiveJob:
         if output.finish is Finish.ERROR:
             self.ending = Ending("error", output.error_code or "engine_error", output.error_message or "")
         elif output.finish is Finish.CANCELLED:
-            self.ending = Ending("cancelled") if self.cancel_asked else None
+            self.ending = Ending(self.asked) if self.asked else None
         elif output.finish:
             self.ending = Ending(ENDING_OF[output.finish])
         return False

@@ -11,7 +11,7 @@ from ekiden.errors import EkidenError
 from ekiden.memory import StoredPrompt, decode_prompt
 from ekiden.protocol import JobRequest
 from ekiden.store.types import Claimed
-from ekiden_worker.active import ActiveJob
+from ekiden_worker.active import ActiveJob, Let
 from ekiden_worker.engine.interface import EngineRequest
 from ekiden_worker.memory import build_prompt, stored_prompt
 from ekiden_worker.prompts import Room
@@ -62,7 +62,7 @@ class Admission:
 
     claim: Claimed
     release: Callable[[], None] | None
-    cancel_asked: bool = False
+    asked: Let | None = None
 
 
 class PromptBuilder:

@@ -107,6 +107,7 @@ class Beat:
         if reply.reaped:
             log.warning("reaped", jobs=reply.reaped)
         self._io.cancel(reply.cancels)
+        self._io.park(reply.parks)
         if reply.waiting and self._io.free_slots:
             self._io.look_for_jobs()
         # One difference is a claim or an end in flight; one that stays is a lost reply.

@@ -12,7 +12,7 @@ from ekiden.errors import BY_CODE, EkidenError
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore, Command, store_down
 from ekiden.store.types import Appended, AppendOutcome, Claimed, Ending
-from ekiden_worker.active import MAX_RECORDS, ActiveJob
+from ekiden_worker.active import MAX_RECORDS, ActiveJob, Let
 from ekiden_worker.admission import Admission, Admitted, PromptBuilder
 from ekiden_worker.engine.interface import EngineError, Output
 from ekiden_worker.runtime import Runtime
@@ -44,7 +44,7 @@ class IoLoop:
         self._wake = threading.Event()
         self._outputs: deque[Output] = deque()
         self._wake_ups: deque[Callable[[], None]] = deque()
-        self._cancels: deque[str] = deque()
+        self._asked: deque[tuple[str, Let]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
         self._claim_wanted = False
         self._reconcile_wanted = False
@@ -77,8 +77,11 @@ class IoLoop:
 
     def cancel(self, jobs: Iterable[str]) -> None:
         """Clients want these jobs to end."""
-        self._cancels.extend(jobs)
-        self._wake.set()
+        self._ask(jobs, "cancelled")
+
+    def park(self, jobs: Iterable[str]) -> None:
+        """Clients want these jobs to be held."""
+        self._ask(jobs, "parked")
 
     def become(self, incarnation: str | None) -> None:
         """Drop all jobs, which belong to somebody else now, and go on under another name. Returns when that is done."""
@@ -128,6 +131,10 @@ class IoLoop:
         self._call(self._hand_over)
         self._left.wait(5.0)
 
+    def _ask(self, jobs: Iterable[str], what: Let) -> None:
+        self._asked.extend((job, what) for job in jobs)
+        self._wake.set()
+
     def _call(self, function: Callable[[], None]) -> None:
         self._calls.append(function)
         self._wake.set()
@@ -159,7 +166,7 @@ class IoLoop:
             self._calls[0]()
             self._calls.popleft()
         self._take_outputs()
-        self._ask_engine_to_cancel()
+        self._do_asked()
         self._reconcile()
         self._claim()
         if self._flush_due():
@@ -177,14 +184,14 @@ class IoLoop:
             if active and active.take(output):
                 self._runtime.engine.cancel(active.request_id)
 
-    def _ask_engine_to_cancel(self) -> None:
-        while self._cancels:
-            job = self._cancels.popleft()
-            if active := self._jobs.get(job):
-                active.cancel_asked = True
-                self._runtime.engine.cancel(active.request_id)
-            elif admission := self._admissions.get(job):
-                admission.cancel_asked = True
+    def _do_asked(self) -> None:
+        """Have the engine let go of jobs; what it says then ends or parks them. A cancel counts more than a park."""
+        while self._asked:
+            job, what = self._asked.popleft()
+            if (held := self._jobs.get(job) or self._admissions.get(job)) and held.asked != "cancelled":
+                held.asked = what
+                if isinstance(held, ActiveJob):
+                    self._runtime.engine.cancel(held.request_id)
 
     def _claim(self) -> None:
         """Ask the store for jobs while it has some and slots are free; free the wake-ups that found none."""
@@ -238,8 +245,8 @@ class IoLoop:
             self._refuse(admission, error.code if error.code in BY_CODE else EkidenError.code, str(error))
             return
         self._begin(built, admission)
-        if admission.cancel_asked:
-            self.cancel([claim.job])
+        if admission.asked:
+            self._ask([claim.job], admission.asked)
 
     def _begin(self, admitted: Admitted, admission: Admission) -> None:
         active, claim = admitted.active, admission.claim
@@ -315,7 +322,7 @@ class IoLoop:
                 self._starts[active.job] = active.start
             self._wake.set()
         else:
-            if result.outcome is not AppendOutcome.CANCELLED and not active.ending:
+            if result.outcome is AppendOutcome.FENCED and not active.ending:
                 log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
             self._drop(active)
 

@@ -17,7 +17,7 @@ function waitingFor(turn, link) {
   if (link !== "online") return `Waiting for the connection…${turn.job ? " Nothing is lost." : ""}`;
   if (turn.stopping) return "Stopping…";
   if (turn.state === "sending") return "Sending…";
-  if (turn.state === "parked") return "Held by an operator…";
+  if (turn.state === "parked") return "Held until it is resumed…";
   if (turn.state === "running") return turn.answer ? "" : "Reading…";
   if (turn.position > 0) return `In the queue, ${turn.position.toLocaleString("en")} ahead of you…`;
   return "Waiting for a worker…";

@@ -5,7 +5,7 @@ from typing import Self
 
 from ekiden.client.follower import Event, Follower
 from ekiden.client.link import Link
-from ekiden.protocol import Delta, Done, FinishReason, Timings, Usage
+from ekiden.protocol import Delta, Done, FinishReason, Park, Resume, Timings, Usage
 
 __all__ = ["Answer", "Event"]
 
@@ -101,6 +101,24 @@ class Answer:
         await follower.finished.wait()
         if follower.terminal is None and follower.error is not None:
             raise follower.error
+
+    async def park(self) -> None:
+        """Have the job held at its next token, and wait until it is, or has ended before.
+
+        It keeps its text and its conversation, and no worker. Raises the error that ended the answer when it is not
+        known whether the job is held.
+        """
+        follower = self._follower
+        follower.order(Park)
+        self._link.ask(follower)
+        await follower.settled.wait()
+        if follower.terminal is None and follower.error is not None:
+            raise follower.error
+
+    def resume(self) -> None:
+        """Have a held job go on; returns at once, and `events()` tell the rest."""
+        self._follower.order(Resume)
+        self._link.ask(self._follower)
 
     async def _next(self) -> Event | None:
         follower = self._follower

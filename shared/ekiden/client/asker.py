@@ -10,7 +10,7 @@ from ekiden.client.errors import Unreachable
 from ekiden.client.retry import Announcer
 from ekiden.client.terminal import Screen
 from ekiden.errors import EkidenError
-from ekiden.protocol import Accepted, Attached, Delta, Done, Moved, Queued
+from ekiden.protocol import Accepted, Attached, Delta, Done, Moved, Parked, Queued
 from ekiden.settings import ClientSettings
 
 CANCEL_TIMEOUT_S = 5.0
@@ -84,6 +84,8 @@ class Asker:
                 self._screen.notice(f"Waiting; jobs ahead: {event.position}.")
             elif isinstance(event, Moved):
                 self._screen.notice("Another worker goes on with the answer.")
+            elif isinstance(event, Parked):
+                self._screen.notice("The answer is held; it goes on when it is resumed.")
             elif isinstance(event, Attached):
                 self._announcer.recovered()
             elif isinstance(event, Done):

@@ -17,9 +17,11 @@ from ekiden.protocol import (
     Done,
     Error,
     Moved,
+    Park,
     Parked,
     Pong,
     Queued,
+    Resume,
     Started,
     encode,
 )
@@ -61,10 +63,14 @@ class Follower:
         self.error: EkidenError | None = None
         self.changed = asyncio.Event()
         self.finished = asyncio.Event()
+        self.settled = asyncio.Event()
+        """No park is wanted any more: the job is parked, goes on, or is over."""
         self._opening = opening
         self._phase = Phase.UNASKED
         self._cancel_wanted = False
         self._cancel_sent = False
+        self._order: type[Park | Resume] | None = None
+        self._order_sent = False
         self._events: deque[Event] = deque()
         self._buffered_chars = 0
         self._buffer_chars = buffer_chars
@@ -89,6 +95,10 @@ class Follower:
             assert self.job is not None
             self._cancel_sent = True
             return encode(Cancel(id=self.id, job=self.job))
+        if self._order and not self._order_sent and self._phase is not Phase.ASKED:
+            assert self.job is not None
+            self._order_sent = True
+            return encode(self._order(id=self.id, job=self.job))
         return None
 
     def on_frame(self, frame: AnyServerFrame) -> None:
@@ -99,6 +109,8 @@ class Follower:
             self.patience.restore()
         elif self._phase not in (Phase.FOLLOWING, Phase.PAUSED):
             return  # of an earlier attach, whose frames may overlap those of the one that was just asked for
+        if isinstance(frame, Parked if self._order is Park else Queued | Moved | Started):
+            self._settle()
         if isinstance(frame, Done | Error):
             self._end(frame)
         elif not isinstance(frame, Pong):
@@ -106,17 +118,26 @@ class Follower:
 
     def restart(self) -> None:
         self._phase = Phase.UNASKED
-        self._cancel_sent = False
+        self._cancel_sent = self._order_sent = False
 
     def fail(self, error: EkidenError) -> None:
         self.error = error
         self.over = True
         self.finished.set()
+        self._settle()
         self.changed.set()
 
     def cancel(self) -> None:
         """Want the job to end; the link must be told to ask."""
         self._cancel_wanted = True
+
+    def order(self, kind: type[Park | Resume]) -> None:
+        """Want the job to be held, or to go on; the link must be told to ask."""
+        if self.finished.is_set():
+            return
+        self._order, self._order_sent = kind, False
+        if kind is Park:
+            self.settled.clear()
 
     def resume(self) -> None:
         """Want what was dropped; the link must be told to ask."""
@@ -145,12 +166,17 @@ class Follower:
         self.terminal = frame
         self.over = True
         self.finished.set()
+        self._settle()
         if self.paused:
             return
         if isinstance(frame, Error):
             self.fail(error_of(frame))
         else:
             self._append(frame)
+
+    def _settle(self) -> None:
+        self._order = None
+        self.settled.set()
 
     def _append(self, event: Event) -> None:
         self._events.append(event)

@@ -1,8 +1,8 @@
---!include core timers watch queue conversation finish
+--!include core timers watch queue conversation finish park requeue
 -- Log and publish new records of many jobs in one step.
 -- ARGV 2 worker · then a job: id, fence, start, count, cached tokens, finish, code, message, frame header, and
 --   count × record
--- Returns per job: ok|fenced|cancelled|resend, records now in the log
+-- Returns per job: ok|fenced|cancelled|parked|resend, records now in the log
 local worker, results = ARGV[2], {}
 
 -- Progress: the job is no suspect any more, and its worker may take others.
@@ -20,10 +20,28 @@ local function log(id, start, header, first, count, job)
   tell(id, header .. table.concat(ARGV, '', first, first + count - 1))
 end
 
+-- The job ends, or is parked: its worker says so, or was asked to let it. Returns the outcome.
+local function stop_at_token(job, reason, code, message)
+  if reason == 'error' then
+    finish(job, 'error', nil, code, message)
+  elseif reason == 'cancelled' or job.cancel and (reason == '' or reason == 'parked') then
+    cancel(job)
+    if reason ~= 'cancelled' then return 'cancelled' end
+  elseif reason == '' then
+    park(job)
+    return 'parked'
+  elseif reason == 'parked' then
+    requeue(job, false) -- it may have been resumed meanwhile
+  else
+    finish(job, 'done', reason)
+  end
+  return 'ok'
+end
+
 local function append(at, count)
   local id, start = ARGV[at], tonumber(ARGV[at + 2])
   local row = redis.call('HMGET', key('job', id), 'fence', 'state', 'owner', 'n', 'cancel', 'first', 'deaths',
-    'conv', 'started')
+    'conv', 'started', 'park')
   if row[1] ~= ARGV[at + 1] or row[2] ~= 'running' or row[3] ~= worker then return 'fenced', 0 end
   local reason = ARGV[at + 5]
   -- A turn is kept with its prompt: where the call before this one, which had it, went wrong, both come again.
@@ -31,17 +49,8 @@ local function append(at, count)
   if unstarted or row[4] ~= ARGV[at + 2] then return 'resend', tonumber(row[4]) end
   if count > 0 then log(id, start, ARGV[at + 8], at + 9, count, { first = row[6], deaths = row[7] }) end
   if ARGV[at + 4] ~= '0' then redis.call('HSET', key('job', id), 'cached', ARGV[at + 4]) end
-  if reason == '' and not row[5] then return 'ok', start + count end
-  local job = load_job(id)
-  if reason == 'error' then
-    finish(job, 'error', nil, ARGV[at + 6], ARGV[at + 7])
-  elseif reason == '' or reason == 'cancelled' then
-    finish(job, 'cancelled', 'cancelled')
-    if reason == '' then return 'cancelled', start + count end
-  else
-    finish(job, 'done', reason)
-  end
-  return 'ok', start + count
+  if reason == '' and not row[5] and not row[10] then return 'ok', start + count end
+  return stop_at_token(load_job(id), reason, ARGV[at + 6], ARGV[at + 7]), start + count
 end
 
 local at = 3

@@ -1,7 +1,8 @@
---!include core timers watch queue conversation finish requeue ask_cancel due
+--!include core timers watch queue conversation finish park requeue ask due
 -- Renew a worker's lease; take the jobs of dead workers; do due housekeeping.
 -- ARGV 2 worker · 3 running · 4 waiting in its engine · 5 state
--- Returns {0} when fenced, else {1, jobs owned, jobs queued for its model, jobs taken from the dead, jobs to cancel}
+-- Returns {0} when fenced, else {1, jobs owned, jobs queued for its model, jobs taken from the dead, jobs to
+--   cancel, jobs to park}
 local worker = ARGV[2]
 if not redis.call('ZSCORE', P .. 'workers', worker) then return { 0 } end
 redis.call('ZADD', P .. 'workers', now + policy.lease_ms, worker)
@@ -23,12 +24,9 @@ if not away_lately('last_beat', 'no_reap_until', 2 * policy.beat_ms, policy.leas
 end
 
 housekeeping()
-local cancels_key = key('worker', worker .. ':cancels')
-local cancels = redis.call('SMEMBERS', cancels_key)
-redis.call('DEL', cancels_key)
 local model = redis.call('HGET', key('worker', worker), 'model')
 flush()
 return {
   1, redis.call('SCARD', key('worker', worker .. ':jobs')), model and redis.call('ZCARD', key('queue', model)) or 0,
-  reaped, cancels,
+  reaped, asked(worker, 'cancel'), asked(worker, 'park'),
 }

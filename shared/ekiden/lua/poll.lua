@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish ask_cancel due view
+--!include core timers watch queue conversation finish ask due view
 -- Renew a replica and read what changed of the jobs it asks about; it watches them again in case it was dropped.
 -- ARGV 2 replica · then job, cursor, attempt, …
 -- Returns {1 if the replica was known, views of the changed, jobs without a record}
@@ -13,7 +13,7 @@ for i = 3, #ARGV, 3 do
     missing[#missing + 1] = ARGV[i]
   else
     if live(job) then watch(job, replica) end
-    if not live(job) or job.state == 'queued' or tonumber(job.n) > cursor or tonumber(job.attempt) ~= attempt then
+    if job.state ~= 'running' or tonumber(job.n) > cursor or tonumber(job.attempt) ~= attempt then
       changed[#changed + 1] = view(job, cursor)
     end
   end

@@ -1,5 +1,6 @@
---!include core timers watch queue conversation finish take
--- Repeat claims whose reply was lost: same fence, same attempt, so a lost reply is no move. One that is to end, ends.
+--!include core timers watch queue conversation finish park take
+-- Repeat claims whose reply was lost: same fence, same attempt, so a lost reply is no move. One that is to end, ends; one that is
+-- to be parked, is.
 -- ARGV 2 worker · then the jobs it knows
 -- Returns claims (lib/take.lua), or nil when the worker is fenced
 local worker = ARGV[2]
@@ -12,6 +13,8 @@ for _, id in ipairs(redis.call('SMEMBERS', key('worker', worker .. ':jobs'))) do
     local job = load_job(id)
     if job and job.owner == worker and job.cancel then
       cancel(job)
+    elseif job and job.owner == worker and job.park then
+      park(job)
     elseif job and job.state == 'running' and job.owner == worker then
       claims[#claims + 1] = claim_of(job)
     else

@@ -93,7 +93,15 @@ class Commands:
 
     def cancel(self, user: str, job: str) -> Command[State | None]:
         """End a queued job, or ask its worker to. Returns the state found; None: no such job of this user."""
-        return self._command("cancel", (user, job), lambda reply: State(reply.decode()) if reply else None)
+        return self._command("cancel", (user, job), _optional_state)
+
+    def park(self, user: str, job: str) -> Command[State | None]:
+        """Hold a queued job, or ask its worker to. Returns the state found; None: no such job of this user."""
+        return self._command("park", (user, job), _optional_state)
+
+    def resume(self, user: str, job: str) -> Command[State | None]:
+        """Queue a parked job again. Returns the state found; None: no such job of this user."""
+        return self._command("resume", (user, job), _optional_state)
 
     def register(self, incarnation: str, info: WorkerInfo) -> Command[None]:
         """Make a worker known; it owns nothing yet."""
@@ -174,6 +182,10 @@ def _nothing(_reply: object) -> None:
     return None
 
 
+def _optional_state(reply: bytes | None) -> State | None:
+    return State(reply.decode()) if reply else None
+
+
 def _submitted(reply: list[Any]) -> Submitted:
     return Submitted(SubmitOutcome(reply[0].decode()), reply[1].decode(), int(reply[2]))
 
@@ -202,7 +214,7 @@ def _optional_snapshot(reply: list[Any] | None) -> Snapshot | None:
 
 def _poll_reply(reply: list[Any]) -> PollReply:
     known, changed, missing = reply
-    return PollReply(bool(known), [_snapshot(item) for item in changed], [job.decode() for job in missing])
+    return PollReply(bool(known), [_snapshot(item) for item in changed], _names(missing))
 
 
 def _claims(reply: list[Any] | None) -> list[Claimed] | None:
@@ -221,8 +233,12 @@ def _claimed(
 def _beat_reply(reply: list[Any]) -> BeatReply:
     if reply[0] == 0:
         return BeatReply(fenced=True)
-    _, owned, waiting, reaped, cancels = reply
-    return BeatReply(False, int(owned), int(waiting), int(reaped), [job.decode() for job in cancels])
+    _, owned, waiting, reaped, cancels, parks = reply
+    return BeatReply(False, int(owned), int(waiting), int(reaped), _names(cancels), _names(parks))
+
+
+def _names(reply: list[bytes]) -> list[str]:
+    return [name.decode() for name in reply]
 
 
 def _appended(reply: list[Any]) -> list[Appended]:

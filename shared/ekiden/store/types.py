@@ -23,6 +23,7 @@ class Policy:
     replica_ms: int
     queue_wait_ms: int
     run_limit_ms: int
+    park_ms: int
     grace_ms: int
     keep_log_s: int
     keep_summary_s: int
@@ -42,6 +43,7 @@ class Policy:
             replica_ms=10_000,
             queue_wait_ms=round(settings.queue_wait_s * 1000),
             run_limit_ms=round(settings.run_limit_s * 1000),
+            park_ms=round(settings.park_limit_s * 1000),
             grace_ms=round(settings.abandon_grace_s * 1000),
             keep_log_s=round(settings.keep_log_s),
             keep_summary_s=round(settings.keep_summary_s),
@@ -199,11 +201,15 @@ class BeatReply:
     waiting: int = 0
     reaped: int = 0
     cancels: Sequence[str] = ()
+    parks: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a worker ends a job: `finish` is stop, length or cancelled; or error, with `code` and `message`."""
+    """How a worker ends a job: `finish` is stop, length or cancelled; or error, with `code` and `message`.
+
+    Or lets go of it: parked.
+    """
 
     finish: str
     code: str = ""
@@ -224,11 +230,12 @@ class Append:
 
 
 class AppendOutcome(StrEnum):
-    """OK: logged. FENCED: not this worker's job any more. CANCELLED: logged, and the job ended as cancelled."""
+    """OK: logged. FENCED: not this worker's job any more. CANCELLED, PARKED: logged, and it is so now."""
 
     OK = "ok"
     FENCED = "fenced"
     CANCELLED = "cancelled"
+    PARKED = "parked"
     RESEND = "resend"
 
 

@@ -6,6 +6,12 @@ local function end_due_jobs()
     local job = load_job(id)
     if not job or not live(job) then
       redis.call('ZREM', P .. 'timers', id)
+    elseif job.state == 'parked' then
+      if tonumber(job.park_due) <= now then
+        finish(job, 'error', nil, 'park_timeout', 'The job was parked for longer than the limit.')
+      else
+        set_timer(job)
+      end
     elseif job.abandon_at and tonumber(job.abandon_at) <= now then
       finish(job, 'error', nil, 'abandoned', 'No client watched the job for longer than the grace.')
     elseif job.state == 'queued' and tonumber(job.queue_due) <= now then

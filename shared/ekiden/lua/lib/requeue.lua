@@ -1,11 +1,14 @@
 -- Take a running job from its worker and queue it again with its old age. `died`: the worker is dead, which the job may
 -- have caused; after policy.poison_deaths in a row without a new token it is poison, one earlier it must run alone.
+-- One that was to be parked is parked.
 local function requeue(job, died)
   set(job, 'fence', job.fence + 1)
   release(job)
   if died then set(job, 'deaths', job.deaths + 1) end
   if job.cancel then
     cancel(job)
+  elseif job.park then
+    park(job)
   elseif died and tonumber(job.deaths) >= policy.poison_deaths then
     finish(job, 'error', nil, 'poison', 'The job was running on ' .. job.deaths .. ' workers in a row when they died.')
   else
@@ -41,6 +44,7 @@ local function remove_worker(worker, died)
   local slot = redis.call('HGET', key('worker', worker), 'slot')
   if slot and redis.call('HGET', P .. 'slots', slot) == worker then redis.call('HDEL', P .. 'slots', slot) end
   redis.call('ZREM', P .. 'workers', worker)
-  redis.call('DEL', key('worker', worker), key('worker', worker .. ':jobs'), key('worker', worker .. ':cancels'))
+  redis.call('DEL', key('worker', worker), key('worker', worker .. ':jobs'), key('worker', worker .. ':cancel'),
+    key('worker', worker .. ':park'))
   return moved
 end

@@ -11,7 +11,9 @@ end
 local function take(job, worker)
   dequeue(job)
   set(job, 'state', 'running', 'owner', worker, 'fence', job.fence + 1, 'attempt', job.attempt + 1)
-  if not job.claimed then set(job, 'claimed', now, 'run_due', now + policy.run_limit_ms) end
+  if not job.claimed then set(job, 'claimed', now) end
+  if not job.run_due then set(job, 'run_due', now + (job.run_left or policy.run_limit_ms)) end
+  unset(job, 'run_left')
   redis.call('SADD', key('worker', worker .. ':jobs'), job.id)
   redis.call('SADD', key('user', job.user .. ':running'), job.id)
   rescore(job.user)
