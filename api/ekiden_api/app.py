@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import ekiden
-from ekiden.errors import EkidenError, InvalidRequest, StoreUnavailable
+from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavailable
 from ekiden.settings import Settings
 from ekiden_api import admin, chat, conversations, http, pages
 from ekiden_api.access import AllowLists, error_response
@@ -51,7 +51,8 @@ async def _on_ekiden_error(_request: Request, error: Exception) -> JSONResponse:
 async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    return error_response(InvalidRequest(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}."))
+    kind = OutOfRange if first["type"] in ("greater_than_equal", "less_than_equal") else InvalidRequest
+    return error_response(kind(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}."))
 
 
 async def _on_store_error(_request: Request, error: Exception) -> JSONResponse:

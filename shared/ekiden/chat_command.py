@@ -25,6 +25,15 @@ def register(app: typer.Typer) -> None:
         top_p: Annotated[
             float | None, typer.Option(help="Choose among the likeliest tokens that together have this probability.")
         ] = None,
+        top_k: Annotated[
+            int | None, typer.Option(help="Choose among so many of the likeliest tokens; 0 is off.")
+        ] = None,
+        min_p: Annotated[
+            float | None, typer.Option(help="Leave out tokens less likely than this share of the likeliest; 0 is off.")
+        ] = None,
+        repetition_penalty: Annotated[
+            float | None, typer.Option(help="Above 1 makes tokens that were there already less likely.")
+        ] = None,
         seed: Annotated[int | None, typer.Option(help="The same seed makes the same choices.")] = None,
         conversation: Annotated[
             str | None,
@@ -43,5 +52,13 @@ def register(app: typer.Typer) -> None:
         from ekiden.client.frames import Sampling
         from ekiden.client.talk import Question, talk
 
-        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, top_p=top_p, seed=seed)
+        sampling = Sampling(
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        )
         raise typer.Exit(talk(Question(message, job, conversation, system, model, sampling), url, api_key))

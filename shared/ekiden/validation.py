@@ -87,8 +87,8 @@ def parse_title(body: bytes) -> str:
         raise InvalidRequest(f"{_readable(str(error))}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequest("The body must be a JSON object with a title.") from None
-    if not title.strip():
-        raise InvalidRequest("title must not be blank.")
+    if not title.strip() or len(title.splitlines()) > 1:
+        raise InvalidRequest("title must be one line of text, and not blank.")
     return title
 
 
@@ -194,8 +194,10 @@ def _refuse_shape(text: str, reason: str) -> NoReturn:
 
 
 def _refuse_syntax(text: str) -> NoReturn:
-    """Not JSON; but where only a number is not, say that."""
+    """Not JSON; but where only a number or a character is not, say that."""
     _refuse_numbers(text)
+    if r"\ud" in text.lower() and _is_object(text):
+        raise InvalidRequest("A text of the frame holds half a surrogate pair, which is no character.")
     raise InvalidFrame("A frame must be a JSON object.")
 
 
@@ -220,6 +222,13 @@ def _readable(reason: str) -> str:
     words = re.sub(r" - at `\$\.?([^`]*)`", r" at \1", reason).replace("`", "")
     # It names fields as the client spelled them, which may be a megabyte.
     return words if len(words) <= MAX_REASON_LENGTH else f"{words[:MAX_REASON_LENGTH]}…"
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_text(value: str) -> bool:

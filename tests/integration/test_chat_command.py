@@ -45,7 +45,7 @@ def test_what_goes_wrong_is_one_sentence_and_a_status(api: Api) -> None:
         (["Hello", "--url", api.http, "--model", "other"], 1, "No worker ever served this model here; there is"),
         (["Hello", "--url", api.http, "--temperature", "3"], 1, "params.temperature must be between 0 and 2."),
         (["--url", api.http, "--job", "none"], 1, "There is no such job."),
-        (["Hello", "--url", "nonsense"], 3, "is not an http"),
+        (["Hello", "--url", "ftp://nonsense"], 3, "is not an http"),
     ]:
         done = chat(*arguments)
         assert (done.returncode, done.stdout) == (status, ""), arguments

@@ -16,6 +16,8 @@ from tests.support.terminal import CTRL_C, CTRL_D, Terminal, terminal
 from tests.support.waiting import until
 
 FEW = ("--max-tokens", "20")
+CUT = "\n(cut at the length limit)"
+"""What stands under each whole answer of the fake engine, which ends none by itself."""
 
 
 def tell(program: Terminal, line: str, place: int) -> int:
@@ -28,16 +30,18 @@ def ask(program: Terminal, line: str, shown: str, place: int) -> int:
     """Type a line and see that exactly `shown` comes before the next prompt; the place behind that."""
     place = tell(program, line, place)
     end = program.until("\n> ", place)
-    assert program.shown[place:end] == f"{shown}\n> "
+    assert program.shown[place:end].replace(CUT, "") == f"{shown}\n> "
     return end
 
 
 def leave(program: Terminal, place: int) -> str:
     """End the conversation; its id, as the last line names it."""
     program.type(CTRL_D)
-    place = program.until("To go on: ekiden chat --conversation ", place)
+    place = program.until("To go on: ekiden chat --url http://127.0.0.1:", place)
     assert program.end() == 0
-    return program.shown[place:].strip()
+    _, option, conversation = program.shown[place:].split()
+    assert option == "--conversation"
+    return conversation
 
 
 def conversations(api: Api) -> list[dict[str, Any]]:
@@ -123,7 +127,7 @@ def test_a_script_can_begin_a_conversation(api: Api) -> None:
     answer = text_of(expected_ids([Message("system", "Be brief"), Message("user", "Hello")], 1, 20))
     assert (begun.returncode, begun.stdout) == (0, answer)
     [conversation] = conversations(api)
-    assert begun.stderr == f"To go on: ekiden chat --conversation {conversation['id']}\n"
+    assert begun.stderr == f"To go on: ekiden chat --url {api.http} --conversation {conversation['id']}\n"
     alone = chat("Hello", *options)
     assert (alone.stdout, alone.stderr) == (expected(20), "")
     assert len(conversations(api)) == 1
@@ -169,15 +173,45 @@ def test_a_busy_conversation_is_told_and_the_question_can_be_asked_again(api: Ap
         assert leave(program, ask(program, "/again", answer, place)) == conversation["id"]
 
 
-def test_an_answer_under_way_in_a_conversation_is_named_to_who_goes_on_with_it(api: Api) -> None:
-    with running(api, "--conversation", "new", "--max-tokens", "3000", "Long") as other:
+def test_an_answer_under_way_in_a_conversation_is_shown_to_who_goes_on_with_it(api: Api) -> None:
+    with running(api, "--conversation", "new", "--max-tokens", "600", "--seed", "1", "Long") as other:
         [conversation] = conversations(api)
-        with person(api, "--conversation", conversation["id"]) as program:
-            program.until(f"> Long\nAn answer is under way: ekiden chat --job {conversation['busy']}\n")
+        with person(api, *FEW, "--conversation", conversation["id"]) as program:
+            program.until(f"> Long\n{(long := expected(600, 'Long'))}")
+            place = program.until("commands.\n> ")
+            place = ask(program, "More", next_answer(20, "Long", long, "More"), place)
+            assert leave(program, place) == conversation["id"]
+        assert other.end()[0] == 0
+
+
+def test_an_answer_under_way_can_be_left_to_who_asked(api: Api) -> None:
+    with running(api, "--conversation", "new", "--max-tokens", "3000", "--seed", "1", "Long") as other:
+        [conversation] = conversations(api)
+        with person(api, *FEW, "--conversation", conversation["id"]) as program:
+            program.until("> Long\nw")
+            program.type(CTRL_C)
+            program.until(f"\nThe answer goes on: ekiden chat --url {api.http} --job {conversation['busy']}\n")
             program.until("commands.\n> ")
             program.type(CTRL_D)
             assert program.end() == 0
+        assert states(api) == ["running"]
         other.child.kill()
+
+
+def test_lines_that_are_pasted_together_are_one_message(api: Api) -> None:
+    with person(api, *FEW, term="xterm") as program:
+        place = program.until("> ")
+        pasted = "one\ntwo"
+        program.type(f"\x1b[200~{pasted}\x1b[201~\n")
+        place = program.until(f"{expected(20, pasted)}{CUT}\n", place)
+        program.until("> ", place)
+        assert [message for message, _ in said(api, leave(program, place))] == ["one\ntwo"]
+
+
+def test_an_answer_that_met_its_limit_says_so(api: Api) -> None:
+    with person(api, *FEW) as program:
+        tell(program, "Hello", program.until("> "))
+        program.until(f"{expected(20)}{CUT}\n> ")
 
 
 def test_a_question_that_was_stopped_too_early_is_what_again_is_about(fleet: Processes) -> None:

@@ -166,6 +166,7 @@ def test_a_title_is_changed(api: Api, fleet: Fleet) -> None:
         (b'{"title": null}', "invalid_request"),
         (b'{"title": ""}', "invalid_request"),
         (b'{"title": " \\n"}', "invalid_request"),
+        (b'{"title": "a\\nb"}', "invalid_request"),
         (b'{"title": "\\ud800"}', "invalid_request"),
         (b'{"title": "\xff"}', "invalid_request"),
         (b'{"title": "%s"}' % (b"x" * 201), "invalid_request"),
@@ -219,13 +220,13 @@ def test_a_key_is_needed(api: Api, method: str) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "code"),
     [
-        ("?limit=0", 400, "invalid_request"),
-        ("?limit=101", 400, "invalid_request"),
+        ("?limit=0", 400, "out_of_range"),
+        ("?limit=101", 400, "out_of_range"),
         ("?limit=many", 400, "invalid_request"),
         ("?cursor=", 400, "invalid_request"),
         ("?cursor=5", 400, "invalid_request"),
         (f"?cursor=٥-{NONE}", 400, "invalid_request"),
-        (f"/{NONE}?before=0", 400, "invalid_request"),
+        (f"/{NONE}?before=0", 400, "out_of_range"),
         (f"/{NONE}/turns", 404, "not_found"),
     ],
 )

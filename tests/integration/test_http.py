@@ -199,9 +199,9 @@ def test_operators_pages_are_open_on_loopback_only(api: Api) -> None:
         ("GET", "/v1/jobs/", 404, "not_found"),
         ("POST", "/healthz", 405, "method_not_allowed"),
         ("PUT", "/v1/jobs/x", 405, "method_not_allowed"),
-        ("GET", "/admin/api/jobs?limit=0", 400, "invalid_request"),
+        ("GET", "/admin/api/jobs?limit=0", 400, "out_of_range"),
         ("GET", "/admin/api/jobs?limit=many", 400, "invalid_request"),
-        ("GET", "/admin/api/jobs?cursor=-1", 400, "invalid_request"),
+        ("GET", "/admin/api/jobs?cursor=-1", 400, "out_of_range"),
     ],
 )
 def test_every_refusal_has_a_code(api: Api, method: str, path: str, status: int, code: str) -> None:

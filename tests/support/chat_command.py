@@ -54,9 +54,9 @@ def running(api: Api, *arguments: str) -> Iterator[Running]:
 
 
 @contextmanager
-def person(api: Api, *arguments: str) -> Iterator[Terminal]:
+def person(api: Api, *arguments: str, term: str = "dumb") -> Iterator[Terminal]:
     """The command at a terminal for the length of a `with` block; answers take seed 1."""
-    with terminal([*COMMAND, "--url", api.http, "--seed", "1", *arguments], environment()) as opened:
+    with terminal([*COMMAND, "--url", api.http, "--seed", "1", *arguments], environment(), term) as opened:
         yield opened
 
 

@@ -16,7 +16,7 @@ CTRL_D = "\x04"
 class Terminal:
     """One program whose stdin, stdout and stderr are a terminal of its own."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], term: str = "dumb") -> None:
         self.shown = ""
         self._master, slave = os.openpty()
         try:
@@ -25,7 +25,7 @@ class Terminal:
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,
-                env={**environment, "TERM": "dumb"},
+                env={**environment, "TERM": term},
                 start_new_session=True,
                 # Keys become signals. It makes one system call, so threads of the test cannot deadlock it.
                 preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
@@ -72,9 +72,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[Terminal]:
+def terminal(command: Sequence[str], environment: Mapping[str, str], term: str = "dumb") -> Iterator[Terminal]:
     """A program at a terminal for the length of a `with` block."""
-    opened = Terminal(command, environment)
+    opened = Terminal(command, environment, term)
     try:
         yield opened
     finally:

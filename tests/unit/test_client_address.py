@@ -9,6 +9,7 @@ from ekiden.client.address import endpoint, service
     ("url", "address"),
     [
         ("http://127.0.0.1:8000", "ws://127.0.0.1:8000/v1/chat"),
+        ("127.0.0.1:8000", "ws://127.0.0.1:8000/v1/chat"),
         ("https://chat.example/", "wss://chat.example/v1/chat"),
         ("https://example.org/ekiden/", "wss://example.org/ekiden/v1/chat"),
         ("ws://[::1]:9/v1/chat", "ws://[::1]:9/v1/chat"),
@@ -32,7 +33,7 @@ def test_a_service_is_found_over_http_too(url: str, base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8000", "ftp://host", "http://", "http://host:0", "http://host:99999", f"http://{'a' * 70}"]
+    "url", ["", "ftp://host", "http://", "http://host:0", "http://host:99999", f"http://{'a' * 70}"]
 )
 def test_what_is_no_url_of_a_service_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|host|Port"):

@@ -59,7 +59,7 @@ BAD: list[tuple[str, str, str]] = [
     ("float for int", chat(params={"top_k": 1.5}), "invalid_request"),
     ("stop a string", chat(params={"stop": "###"}), "invalid_request"),
     ("on_disconnect", chat(on_disconnect="explode"), "invalid_request"),
-    ("lone surrogate", '{"type":"chat","messages":[{"role":"user","content":"\\ud800"}]}', "invalid_frame"),
+    ("lone surrogate", '{"type":"chat","messages":[{"role":"user","content":"\\ud800"}]}', "invalid_request"),
     ("max_tokens 0", chat(params={"max_tokens": 0}), "out_of_range"),
     ("max_tokens huge", chat(params={"max_tokens": 10**30}), "out_of_range"),
     ("temperature -1", chat(params={"temperature": -1}), "out_of_range"),

@@ -10,9 +10,9 @@ _SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 def endpoint(url: str) -> str:
     """The WebSocket address of a service at an http, https, ws or wss URL; a path before /v1/chat is kept.
 
-    Raises ValueError, which never repeats a URL that may hold a secret.
+    Without a scheme it is http. Raises ValueError, which never repeats a URL that may hold a secret.
     """
-    parts = urlsplit(url)
+    parts = urlsplit(url if "://" in url else f"http://{url}")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("The service's URL may hold no user name, query or fragment; the key is given apart.")
     scheme = _SCHEMES.get(parts.scheme)

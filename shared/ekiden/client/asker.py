@@ -10,7 +10,7 @@ from ekiden.client.errors import Unreachable
 from ekiden.client.retry import Announcer
 from ekiden.client.terminal import Screen
 from ekiden.errors import EkidenError
-from ekiden.protocol import Accepted, Attached, Delta, Done, Moved, Parked, Queued
+from ekiden.protocol import DEFAULT_URL, Accepted, Attached, Delta, Done, Moved, Parked, Queued
 from ekiden.settings import ClientSettings
 
 CANCEL_TIMEOUT_S = 5.0
@@ -21,12 +21,14 @@ class Shown:
     """What came of a question, also when an error ended it.
 
     `begun`: there is an answer, and a conversation keeps it as far as it came. `whole`: Ctrl-C did not stop it.
+    `cut`: it met its length limit.
     """
 
     texts: list[str] = field(default_factory=list)
     conversation: str | None = None
     begun: bool = False
     whole: bool = True
+    cut: bool = False
 
     @property
     def text(self) -> str:
@@ -67,12 +69,29 @@ class Asker:
                 shown.conversation = answer.conversation
         self._screen.end_line()
 
-    async def follow(self, job: str) -> None:
-        """Show a job that others may wait for too: leaving does not end it."""
+    async def follow(self, job: str, shown: Shown) -> None:
+        """Show a job that others may wait for too, and note in `shown` what came: leaving does not end it."""
         async with self.client() as client:
             await client.connect()
-            await self._show(client.attach(job), Shown())
+            await self._show(client.attach(job), shown)
         self._screen.end_line()
+
+    def command(self, option: str, value: str) -> str:
+        """What to type for one more run of the command on the same service."""
+        url = self._settings.url
+        return f"ekiden chat {f'--url {url} ' if url != DEFAULT_URL else ''}{option} {value}"
+
+    def how_to_go_on(self, conversation: str) -> str:
+        """What to tell a person who leaves a conversation."""
+        return f"To go on: {self.command('--conversation', conversation)}"
+
+    def sentence(self, error: EkidenError) -> str:
+        """What to tell a person about an error: what happened, and what to do where that is known."""
+        if isinstance(error, Unreachable):
+            if error.job is not None:
+                return f"{error} The answer goes on: {self.command('--job', error.job)}"
+            return f"{error} Is `ekiden up` running? Another address is given with --url or EKIDEN_URL."
+        return str(error)
 
     async def _show(self, answer: Answer, shown: Shown) -> None:
         async for event in answer.events():
@@ -90,6 +109,7 @@ class Asker:
                 self._announcer.recovered()
             elif isinstance(event, Done):
                 # What was cancelled before its first token is not kept.
+                shown.cut = event.finish_reason == "length"
                 shown.begun = event.finish_reason != "cancelled" or event.usage.completion_tokens > 0
 
     async def _cancel(self, answer: Answer) -> bool:
@@ -101,20 +121,6 @@ class Asker:
             self._screen.notice("The service did not confirm the end of the answer.")
             return False
         return True
-
-
-def how_to_go_on(conversation: str) -> str:
-    """What to tell a person who leaves a conversation."""
-    return f"To go on: ekiden chat --conversation {conversation}"
-
-
-def sentence(error: EkidenError) -> str:
-    """What to tell a person about an error: what happened, and what to do where that is known."""
-    if isinstance(error, Unreachable):
-        if error.job is not None:
-            return f"{error} The answer goes on: ekiden chat --job {error.job}"
-        return f"{error} Is `ekiden up` running? Another address is given with --url or EKIDEN_URL."
-    return str(error)
 
 
 def _forget_interrupt() -> None:

@@ -5,11 +5,12 @@ import re
 from dataclasses import dataclass
 
 from ekiden.client.answer import Answer
-from ekiden.client.asker import Asker, Shown, how_to_go_on, sentence
+from ekiden.client.asker import Asker, Shown
 from ekiden.client.client import Client
 from ekiden.client.errors import Unreachable
 from ekiden.client.frames import Sampling
 from ekiden.client.terminal import Prompt, Screen
+from ekiden.conversations import WholeConversation
 from ekiden.errors import ConversationNotFound, EkidenError
 from ekiden.protocol import Message
 from ekiden.validation import NEW_CONVERSATION
@@ -20,7 +21,7 @@ HELP = """\
 /again      answers the last turn again
 /edit TEXT  asks the last turn anew, with another text
 /help       lists these lines
-Ctrl-C stops an answer; Ctrl-D ends the conversation."""
+Ctrl-C stops an answer; Ctrl-D, or Ctrl-C when none is under way, ends the conversation."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,10 @@ class Interactive:
 
     def run(self, conversation: str = NEW_CONVERSATION) -> None:
         """Begin a conversation, or go on with one. Raises EkidenError when the service does not let it begin."""
-        asyncio.run(self._check() if conversation == NEW_CONVERSATION else self._recall(conversation))
+        if conversation == NEW_CONVERSATION:
+            asyncio.run(self._check())
+        else:
+            self._catch_up(asyncio.run(self._recall(conversation)))
         self._screen.notice("Ctrl-C stops an answer; Ctrl-D ends the conversation; /help lists commands.")
         prompt = Prompt(SIGN)
         while True:
@@ -95,13 +99,13 @@ class Interactive:
                 self._on_line(line)
         self._screen.notice("")
         if self._turns:
-            self._screen.notice(how_to_go_on(self._conversation))
+            self._screen.notice(self._asker.how_to_go_on(self._conversation))
 
     async def _check(self) -> None:
         async with self._asker.client() as client:
             await client.connect()
 
-    async def _recall(self, conversation: str) -> None:
+    async def _recall(self, conversation: str) -> WholeConversation:
         """Take over what was said, and show the last of it."""
         async with self._asker.client() as client:
             kept = await client.conversations.get(conversation)
@@ -113,8 +117,24 @@ class Interactive:
             self._screen.recall(f"{SIGN}{turn.message}\n{turn.answer}")
         if kept.pending:
             self._screen.recall(f"{SIGN}{kept.pending.message}")
-        if kept.busy:
-            self._screen.notice(f"An answer is under way: ekiden chat --job {kept.busy}")
+        return kept
+
+    def _catch_up(self, kept: WholeConversation) -> None:
+        """Show the answer that is under way. Leaving it does not end it: somebody else may have asked."""
+        if not (kept.busy and kept.pending):
+            return
+        shown = Shown()
+        try:
+            asyncio.run(self._asker.follow(kept.busy, shown))
+        except EkidenError as error:
+            self._screen.notice(self._asker.sentence(error))
+        except KeyboardInterrupt:
+            self._screen.end_line()
+            self._screen.notice(f"The answer goes on: {self._asker.command('--job', kept.busy)}")
+        else:
+            if shown.begun:
+                before = kept.pending.turn - 1 - (kept.turn_count - len(kept.turns))
+                self._turns = [*self._turns[: max(0, before)], Turn(kept.pending.message, shown.text)]
 
     def _on_line(self, line: str) -> None:
         """Do what a line says; an error is told, and the conversation goes on."""
@@ -148,13 +168,15 @@ class Interactive:
         except ConversationNotFound:
             raise
         except EkidenError as error:
-            self._screen.notice(sentence(error))
+            self._screen.notice(self._asker.sentence(error))
             shown.begun &= isinstance(error, Unreachable)  # a job that failed leaves no turn; one out of sight goes on
         except KeyboardInterrupt:  # before there was an answer to cancel, or again while it was cancelled
             self._screen.end_line()
         else:
             if not shown.whole:
                 self._screen.notice("(stopped)" if shown.begun else "(stopped before it began)")
+            elif shown.cut:
+                self._screen.notice("(cut at the length limit)")
         self._conversation = shown.conversation or self._conversation
         if shown.begun:
             self._remember(asked, shown.text)

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from ekiden.client.asker import Asker, Shown, how_to_go_on, sentence
+from ekiden.client.asker import Asker, Shown
 from ekiden.client.frames import Messages, Sampling
 from ekiden.client.interactive import Interactive
 from ekiden.client.terminal import Screen
@@ -43,7 +43,7 @@ def talk(question: Question, url: str | None = None, api_key: str | None = None)
     try:
         return _run(question, asker, screen)
     except EkidenError as error:
-        screen.notice(sentence(error))
+        screen.notice(asker.sentence(error))
         return FAILED
     except KeyboardInterrupt:
         screen.end_line()
@@ -55,7 +55,7 @@ def talk(question: Question, url: str | None = None, api_key: str | None = None)
 
 def _run(question: Question, asker: Asker, screen: Screen) -> int:
     if question.job is not None:
-        asyncio.run(asker.follow(question.job))
+        asyncio.run(asker.follow(question.job, Shown()))
         return 0
     message = question.message
     if message is None:
@@ -82,7 +82,7 @@ def _once(question: Question, message: str, asker: Asker, screen: Screen) -> int
     )
     asyncio.run(ask)
     if question.conversation == NEW_CONVERSATION and shown.conversation is not None:
-        screen.notice(how_to_go_on(shown.conversation))
+        screen.notice(asker.how_to_go_on(shown.conversation))
     return 0 if shown.whole else INTERRUPTED
 
 

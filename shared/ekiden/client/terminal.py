@@ -46,7 +46,7 @@ class Screen:
 
     def recall(self, text: str) -> None:
         """Show what was said before, paler than what is said now where the terminal can."""
-        pale = self._notices.isatty() and os.environ.get("TERM", "dumb") != "dumb" and "NO_COLOR" not in os.environ
+        pale = self._notices.isatty() and _is_capable() and "NO_COLOR" not in os.environ
         print(f"{_FAINT}{printable(text)}{_NORMAL}" if pale else printable(text), file=self._notices, flush=True)
 
     def discard(self) -> None:
@@ -62,7 +62,10 @@ class Prompt:
     def __init__(self, sign: str) -> None:
         self._sign = sign
         with suppress(ImportError):
-            importlib.import_module("readline")  # `input` uses it once it is loaded
+            readline = importlib.import_module("readline")  # `input` uses it once it is loaded
+            # Lines that are pasted together are one message. Python turns this off; editline does not have it.
+            if _is_capable() and "libedit" not in (readline.__doc__ or ""):
+                readline.parse_and_bind("set enable-bracketed-paste on")
 
     def read(self) -> str:
         """The next line. Raises EOFError, KeyboardInterrupt, and UnicodeDecodeError for what is no text."""
@@ -72,3 +75,8 @@ class Prompt:
         sys.stderr.write(self._sign)
         sys.stderr.flush()
         return input()
+
+
+def _is_capable() -> bool:
+    """The terminal is said to understand escape sequences."""
+    return os.environ.get("TERM", "dumb") != "dumb"

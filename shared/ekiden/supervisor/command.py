@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     def up(
         model: Annotated[str | None, typer.Option(help="Folder, GGUF file or hub id.")] = None,
         workers: Annotated[int | None, typer.Option(help="How many workers.")] = None,
+        device: Annotated[str | None, typer.Option(help="Where the model runs: cpu, cuda or cuda:N.")] = None,
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
         port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
         data_dir: Annotated[Path | None, typer.Option(help="Where the job store is kept.")] = None,
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
         for needed in ("fastapi", "torch"):
             if find_spec(needed) is None:
                 raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
-        given = {"MODEL": model, "WORKERS": workers, "HOST": host, "PORT": port, "DATA_DIR": data_dir}
+        given = {"MODEL": model, "WORKERS": workers, "DEVICE": device, "HOST": host, "PORT": port, "DATA_DIR": data_dir}
         os.environ |= {f"EKIDEN_{name}": str(value) for name, value in given.items() if value is not None}
         try:
             settings = load_settings()
