@@ -54,7 +54,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one.")
     api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
-        default_factory=dict, description="API keys as user:key,user:key; required off loopback."
+        default_factory=dict,
+        description="API keys as user:key,user:key, of letters, digits, _ and -; required off loopback.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names the API answers to, comma separated; loopback names always are."

@@ -45,6 +45,7 @@ BAD: dict[str, list[str]] = {
     "queue_wait_s": ["0", "inf"],
     "run_limit_s": ["0"],
     "abandon_grace_s": ["0"],
+    "park_limit_s": ["0"],
     "keep_log_s": ["0"],
     "keep_summary_s": ["0"],
     "keep_conversation_s": ["0", "nan"],

@@ -1,0 +1,26 @@
+"""docs/client.md: its program runs as it stands, against a real service."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from ekiden.net import free_port
+from tests.support.processes import Api
+
+PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+
+
+def test_the_program_on_the_page_runs(api: Api) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 1
+    program = blocks[0].replace("http://127.0.0.1:8000", f"http://127.0.0.1:{free_port()}")
+    program = program.replace("http://127.0.0.1:8001", api.http)  # the first address answers nothing
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "length Usage(" in lines[0]
+    assert lines[1].endswith("length")
+    assert " Names 1" in done.stdout
+    assert "[('Name a swimmer.', '" in done.stdout
+    assert lines[-1] == "out_of_range False params.temperature must be between 0 and 2."
