@@ -89,6 +89,10 @@ class Settings(BaseSettings):
         30.0, description="Pending work and no finished step for this long: the worker gives up its jobs."
     )
 
+    max_unwritten_tokens: Count = Field(
+        100_000, description="Generated tokens a worker holds while the store is away; then its engine rests."
+    )
+
     prompt_format: str = Field(
         "auto",
         pattern=r"^[a-z0-9_]+$",

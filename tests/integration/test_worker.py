@@ -275,6 +275,23 @@ def test_the_store_may_be_away_for_a_while_and_no_job_moves(
         assert client.expect(job, 600).attempt == 1
 
 
+def test_a_worker_without_its_store_generates_up_to_a_bound_and_loses_nothing(
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet, client_of: StartClient
+) -> None:
+    settings = make_settings(redis_url=own_valkey.url)
+    worker = fleet_of(settings).worker(EKIDEN_TEST_STEP_S="0.002", EKIDEN_MAX_UNWRITTEN_TOKENS="300")
+    client = client_of(settings)
+    for job in ("j1", "j2"):
+        client.submit(job, 2000)
+        client.wait_tokens(job, 5)
+    own_valkey.send(signal.SIGSTOP)
+    until(lambda: "engine_held" in worker.text(), what="a full buffer")
+    own_valkey.send(signal.SIGCONT)
+    for job in ("j1", "j2"):
+        assert client.expect(job, 2000).attempt == 1
+    assert "engine_goes_on" in worker.text()
+
+
 def test_an_acknowledged_job_survives_a_killed_store(
     own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet, client_of: StartClient
 ) -> None:

@@ -101,6 +101,7 @@ class FakeEngine:
     _outputs: list[Output] = field(default_factory=list)
     _thread: threading.Thread | None = None
     _last_step: float = 0.0
+    _held: bool = False
     _steps: int = 0
 
     @property
@@ -120,8 +121,14 @@ class FakeEngine:
         self._commands.put(lambda: self._finish(request_id, Finish.CANCELLED))
 
     def stats(self) -> EngineStats:
-        age = time.monotonic() - self._last_step if self._running else None
+        age = time.monotonic() - self._last_step if self._running and not self._held else None
         return EngineStats(len(self._running), 0, 1, 1, self._steps, 0, age)
+
+    def hold(self, held: bool) -> None:
+        def change() -> None:
+            self._held, self._last_step = held, time.monotonic()
+
+        self._commands.put(change)
 
     def stop(self) -> None:
         self._commands.put(None)
@@ -146,7 +153,7 @@ class FakeEngine:
         due = time.monotonic()
         while True:
             try:
-                command = self._commands.get(block=not self._running and not self._outputs)
+                command = self._commands.get(block=(self._held or not self._running) and not self._outputs)
             except queue.Empty:
                 pass
             else:
@@ -155,9 +162,10 @@ class FakeEngine:
                 command()
                 due = max(due, time.monotonic())
                 continue
-            for name in [name for name, running in self._running.items() if not running.waits]:
-                self._advance(name)
-            self._steps += 1
+            if not self._held:
+                for name in [name for name, running in self._running.items() if not running.waits]:
+                    self._advance(name)
+                self._steps += 1
             self._last_step = time.monotonic()
             outputs, self._outputs = self._outputs, []
             sink(outputs)

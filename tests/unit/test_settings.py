@@ -46,6 +46,7 @@ BAD: dict[str, list[str]] = {
     "run_limit_s": ["0"],
     "abandon_grace_s": ["0"],
     "park_limit_s": ["0"],
+    "max_unwritten_tokens": ["0", "many"],
     "keep_log_s": ["0"],
     "keep_summary_s": ["0"],
     "keep_conversation_s": ["0", "nan"],

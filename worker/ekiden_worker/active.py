@@ -68,7 +68,12 @@ class ActiveJob:
     @property
     def pending(self) -> bool:
         """There is something the store does not have yet."""
-        return self.ending is not None or self.acknowledged < self.base + len(self.records)
+        return self.ending is not None or self.unwritten > 0
+
+    @property
+    def unwritten(self) -> int:
+        """How many records the store does not have yet."""
+        return self.base + len(self.records) - self.acknowledged
 
     @property
     def unseen(self) -> bool:

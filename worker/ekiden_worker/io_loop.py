@@ -51,6 +51,7 @@ class IoLoop:
         self._draining = False
         self._left = threading.Event()
         self._last_flush = 0.0
+        self._held = False
         self._down = False
         self._thread = threading.Thread(target=self._run, name="io", daemon=True)
 
@@ -166,6 +167,7 @@ class IoLoop:
             self._calls[0]()
             self._calls.popleft()
         self._take_outputs()
+        self._bound_unwritten()
         self._do_asked()
         self._reconcile()
         self._claim()
@@ -183,6 +185,16 @@ class IoLoop:
             active = self._by_request.get(output.request_id)
             if active and active.take(output):
                 self._runtime.engine.cancel(active.request_id)
+
+    def _bound_unwritten(self) -> None:
+        """Let the engine rest while too much waits for the store, up to half of it: memory has an end."""
+        most = self._settings.max_unwritten_tokens
+        unwritten = sum(active.unwritten for active in self._jobs.values())
+        held = unwritten > most // 2 if self._held else unwritten >= most
+        if held != self._held:
+            self._held = held
+            self._runtime.engine.hold(held)
+            log.warning("engine_held" if held else "engine_goes_on", unwritten=unwritten)
 
     def _do_asked(self) -> None:
         """Have the engine let go of jobs; what it says then ends or parks them. A cancel counts more than a park."""
@@ -345,7 +357,7 @@ def _batches(active: Iterable[ActiveJob]) -> Iterable[list[ActiveJob]]:
     batch: list[ActiveJob] = []
     records = 0
     for one in active:
-        count = min(MAX_RECORDS, one.base + len(one.records) - one.acknowledged)
+        count = min(MAX_RECORDS, one.unwritten)
         if batch and (records + count > MAX_RECORDS or len(batch) == ROWS_A_CALL):
             yield batch
             batch, records = [], 0

@@ -57,6 +57,28 @@ def test_a_running_id_is_not_taken_twice(make_engine: MakeEngine) -> None:
     engine.wait("a")
 
 
+def test_a_held_engine_takes_no_step_and_goes_on_where_it_was(make_engine: MakeEngine) -> None:
+    undisturbed = make_engine()
+    undisturbed.submit("a", [5, 6], LONG)
+    undisturbed.wait("a")
+    engine = make_engine()
+    engine.submit("a", [5, 6], LONG)
+    engine.submit("b", [7], LONG)
+    engine.wait_ids("b", 3)
+    engine.engine.hold(True)
+    engine.engine.cancel("b")
+    engine.wait("b")
+    assert engine.ends["b"].finish is Finish.CANCELLED
+    steps = engine.engine.stats().steps
+    assert engine.engine.stats().last_step_age_s is None
+    assert "a" in engine.open
+    assert engine.engine.stats().steps == steps
+    engine.engine.hold(False)
+    engine.wait("a")
+    assert engine.ids["a"] == undisturbed.ids["a"]
+    assert engine.engine.stats().steps > steps
+
+
 def test_an_end_id_stops_and_is_the_last_id(make_engine: MakeEngine) -> None:
     engine = make_engine()
     [answer] = engine.run([[5, 6, 7]], SamplingParams(max_tokens=10))

@@ -60,6 +60,7 @@ class BatchEngine:
         self._outputs: list[Output] = []
         self._steps = 0
         self._last_step = 0.0
+        self._held = False
         self._thread: threading.Thread | None = None
 
     def _cache_tokens(self, bytes_per_token: int, context: int) -> int:
@@ -104,6 +105,11 @@ class BatchEngine:
     def cancel(self, request_id: str) -> None:
         self._commands.put(lambda: self._cancel(request_id))
 
+    def hold(self, held: bool) -> None:
+        self._last_step = time.monotonic()  # a held engine does not hang
+        self._held = held
+        self._commands.put(lambda: None)
+
     def stop(self) -> None:
         if self._thread is None:
             return
@@ -112,7 +118,7 @@ class BatchEngine:
             self._thread.join(STOP_TIMEOUT_S)  # one that hangs in a library call ends with the process
 
     def stats(self) -> EngineStats:
-        pending = bool(self._known)
+        pending = bool(self._known) and not self._held
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
@@ -151,7 +157,7 @@ class BatchEngine:
         stopping = False
         while not stopping:
             stopping = self._take_commands()
-            if self._sequences and not stopping and not self._step():
+            if self._sequences and not self._held and not stopping and not self._step():
                 return  # the device is lost: no outputs, so that the jobs move
             if stopping:
                 for sequence in list(self._sequences.values()):
@@ -162,7 +168,7 @@ class BatchEngine:
 
     def _take_commands(self) -> bool:
         """Run what other threads asked for; True when one of them asked to stop."""
-        wait = not self._sequences and not self._outputs
+        wait = self._idle
         while True:
             try:
                 command = self._commands.get(block=wait)
@@ -171,7 +177,12 @@ class BatchEngine:
             if command is None:
                 return True
             command()
-            wait = not self._sequences and not self._outputs
+            wait = self._idle
+
+    @property
+    def _idle(self) -> bool:
+        """There is nothing to do before the next command."""
+        return (self._held or not self._sequences) and not self._outputs
 
     def _begin(self, request: EngineRequest) -> None:
         sequence = Sequence(request)

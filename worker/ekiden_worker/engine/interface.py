@@ -70,7 +70,8 @@ class Output:
 class EngineStats:
     """A snapshot for operators; reading it never blocks a step.
 
-    `last_step_age_s`: how long ago the last step ended; None when nothing is pending. A hung engine shows here.
+    `last_step_age_s`: how long ago the last step ended; None when nothing is pending or the engine is held. A hung
+    engine shows here.
     """
 
     running: int
@@ -85,8 +86,8 @@ class EngineStats:
 class Engine(Protocol):
     """A continuous-batching generator with its own thread.
 
-    `submit` and `cancel` may be called from any thread and return at once. The outputs of a step are handed to the sink
-    given to `start`, on the engine thread; the sink must not block.
+    `submit`, `cancel` and `hold` may be called from any thread and return at once. The outputs of a step are handed to
+    the sink given to `start`, on the engine thread; the sink must not block.
     """
 
     @property
@@ -118,6 +119,10 @@ class Engine(Protocol):
 
     def cancel(self, request_id: str) -> None:
         """End a request within one step, with an Output whose finish is CANCELLED; unknown ids are ignored."""
+        ...
+
+    def hold(self, held: bool) -> None:
+        """Take no step while held; requests stay, and can be cancelled. Any thread; returns at once."""
         ...
 
     def stats(self) -> EngineStats:
