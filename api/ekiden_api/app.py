@@ -31,7 +31,14 @@ def create_app(settings: Settings) -> FastAPI:
             yield
 
     # The interactive documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
-    app = FastAPI(title="Ekiden", version=ekiden.__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Ekiden",
+        version=ekiden.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
     for module in (chat, http, conversations, admin, pages):
         app.include_router(module.router)
     app.add_middleware(AllowLists, settings=settings)

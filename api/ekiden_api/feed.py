@@ -2,7 +2,7 @@
 
 import time
 
-from ekiden.errors import BY_CODE, EkidenError
+from ekiden.errors import BY_CODE, EkidenError, Expired
 from ekiden.jobs import State
 from ekiden.protocol import Delta, Done, Error, Moved, Parked, Queued, ServerFrame, Started, Timings, Usage
 from ekiden.store.types import Snapshot
@@ -83,6 +83,8 @@ class Feed:
         """Frames for the client that follow from the store's present state."""
         if self.ended:
             return []
+        if snapshot.expired and self.cursor < snapshot.cursor:
+            return self.fail(Expired("The answer ended, and is not kept any more."))
         frames = self._on_attempt(snapshot.attempt, snapshot.dropped_turns, started=snapshot.started)
         frames += self._on_records(snapshot.cursor - len(snapshot.records), snapshot.records)
         if snapshot.ended:

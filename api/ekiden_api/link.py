@@ -9,7 +9,7 @@ import msgspec
 import redis
 import structlog
 
-from ekiden.store import MAX_POLLED_JOBS, Store, store_down
+from ekiden.store import MAX_POLLED_JOBS, Store, reason_of, store_down
 from ekiden_api.hub import Hub
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class Link:
                     self._on_message(message)
             except (redis.RedisError, OSError) as error:
                 if not self._away:
-                    log.warning("store_away", error=str(error) or type(error).__name__)
+                    log.warning("store_away", error=reason_of(error))
                 self._away = True
                 await asyncio.sleep(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)

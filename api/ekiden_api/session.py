@@ -132,7 +132,7 @@ class Session:
         await service.hub.add(subscription)
         try:
             submitted = await service.store.run(service.store.commands.submit(new, service.hub.replica))
-        except (redis.RedisError, OSError):
+        except BaseException:
             # It may be stored: it stays watched, so that asking again with the same id finds it alive.
             self._keep(subscription)
             raise

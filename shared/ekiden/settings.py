@@ -15,7 +15,8 @@ PREFIX = "EKIDEN_"
 DEFAULT_ENGINE = "ekiden_worker.model:load"
 DEFAULT_MODEL = "SmolLM2-135M-Instruct"
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Ten years: the store counts in milliseconds, and a sum of several must stay exact.
+Seconds = Annotated[float, Field(gt=0, le=315_360_000, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Pairs = Annotated[
     tuple[tuple[Annotated[str, Field(min_length=1, max_length=256)], Annotated[str, Field(max_length=1024)]], ...],

@@ -52,6 +52,8 @@ DEFAULTS: dict[str, float] = {
 NEW_CONVERSATION = "new"
 """What stands in place of a conversation's id when a chat begins one."""
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
 _TYPES = "chat, regenerate, cancel, attach, park, resume or ping"
 
 
@@ -87,8 +89,8 @@ def parse_title(body: bytes) -> str:
         raise InvalidRequest(f"{_readable(str(error))}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequest("The body must be a JSON object with a title.") from None
-    if not title.strip() or len(title.splitlines()) > 1:
-        raise InvalidRequest("title must be one line of text, and not blank.")
+    if not title.strip() or _CONTROL.search(title):
+        raise InvalidRequest("title must be one line of text without control characters, and not blank.")
     return title
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 
@@ -231,6 +232,17 @@ def test_a_kept_conversation_takes_one_text(api: Api) -> None:
             conversation = await kept(client, "One")
             with pytest.raises(InvalidRequest, match="one text"):
                 client.chat([Message("user", "Two")], conversation=conversation)
+
+    run(body)
+
+
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_an_id_that_is_none_is_refused(api: Api, name: Any) -> None:
+    async def body() -> None:
+        async with Client(api.http) as client:
+            for call in (client.conversations.get, client.conversations.delete):
+                with pytest.raises(InvalidRequest, match="id is a text"):
+                    await call(name)
 
     run(body)
 

@@ -166,7 +166,8 @@ def test_a_title_is_changed(api: Api, fleet: Fleet) -> None:
         (b'{"title": null}', "invalid_request"),
         (b'{"title": ""}', "invalid_request"),
         (b'{"title": " \\n"}', "invalid_request"),
-        (b'{"title": "a\\nb"}', "invalid_request"),
+        (b'{"title": "a\\n"}', "invalid_request"),
+        (b'{"title": "a\\u001b[2J"}', "invalid_request"),
         (b'{"title": "\\ud800"}', "invalid_request"),
         (b'{"title": "\xff"}', "invalid_request"),
         (b'{"title": "%s"}' % (b"x" * 201), "invalid_request"),
@@ -228,6 +229,7 @@ def test_a_key_is_needed(api: Api, method: str) -> None:
         (f"?cursor=٥-{NONE}", 400, "invalid_request"),
         (f"/{NONE}?before=0", 400, "out_of_range"),
         (f"/{NONE}/turns", 404, "not_found"),
+        ("/", 404, "not_found"),
     ],
 )
 def test_every_refusal_has_a_code(api: Api, path: str, status: int, code: str) -> None:

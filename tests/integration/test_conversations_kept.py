@@ -58,13 +58,13 @@ def test_a_conversation_goes_some_time_after_its_last_change(make_fleet: MakeFle
 
 
 def test_the_list_itself_goes_when_nobody_reads_it(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2)
+    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2, park_limit_s=0.2)
     fleet.talk(fleet.worker("w1"), "one")
     until(lambda: of_conversations(fleet) == set())
 
 
 def test_an_old_entry_leaves_the_list_with_the_next_change(make_fleet: MakeFleet) -> None:
-    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2)
+    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.2, run_limit_s=0.2, park_limit_s=0.2)
     fleet.store.redis.zadd(fleet.store.keys.conversations(ANONYMOUS), {"old": 1})
     fleet.talk(fleet.worker("w1"), "one")
     assert fleet.store.redis.zrange(fleet.store.keys.conversations(ANONYMOUS), 0, -1) == [b"c"]

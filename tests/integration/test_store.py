@@ -149,6 +149,17 @@ def test_poll_returns_only_what_changed_and_watches_again(fleet: Fleet) -> None:
     assert fleet.store.redis.smembers(fleet.store.keys.prefix + "watchers:j1") == {b"r1"}
 
 
+def test_a_replica_that_was_not_heard_keeps_no_entry_of_an_ended_job(fleet: Fleet) -> None:
+    fleet.submit("j1", replica="r1")
+    [claim] = fleet.claim(fleet.worker("w1"))
+    fleet.append("w1", claim, 0, "a")  # nobody listens: r1 is dropped
+    fleet.append("w1", claim, 1, "b", end=Ending("stop"))
+    entries = fleet.store.keys.prefix + "replica:r1:jobs"
+    assert fleet.store.redis.smembers(entries) == {b"j1"}
+    fleet.store.run(fleet.commands.poll("r1", [("j1", 1, 1)]))
+    assert not fleet.store.redis.exists(entries)
+
+
 @pytest.mark.parametrize("limit", ["queue_wait_s", "run_limit_s", "abandon_grace_s", "park_limit_s"])
 def test_limits_end_jobs_with_their_own_code_though_only_an_api_lives(
     make_fleet: Callable[..., Fleet], limit: str

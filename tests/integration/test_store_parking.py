@@ -158,6 +158,16 @@ def test_time_in_which_a_job_is_held_is_no_run_time_and_no_grace(make_fleet: Cal
     assert fleet.store.redis.hget(record, "run_left") is None
 
 
+def test_a_conversation_stays_in_the_list_while_its_answer_is_held(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(keep_conversation_s=0.1, queue_wait_s=0.1, run_limit_s=0.1)
+    fleet.submit("j1", place=FirstTurn("c", b"", "t"), request=asked("One"))
+    park(fleet)
+    # Its index outlives everything that may hold it.
+    assert fleet.store.redis.pttl(fleet.store.keys.conversations(ANONYMOUS)) > 80_000_000
+    page = fleet.store.run(fleet.commands.list_conversations(ANONYMOUS, 10))
+    assert [each.id for each in page.conversations] == ["c"]
+
+
 def test_a_held_answer_keeps_its_conversation_busy(fleet: Fleet) -> None:
     assert fleet.submit("j1", place=FirstTurn("c", b"", "t"), request=asked("One")) is SubmitOutcome.NEW
     [claim] = fleet.claim(fleet.worker("w1"))

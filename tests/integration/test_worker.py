@@ -292,6 +292,33 @@ def test_a_worker_without_its_store_generates_up_to_a_bound_and_loses_nothing(
     assert "engine_goes_on" in worker.text()
 
 
+@pytest.mark.parametrize(("setting", "cannot", "can"), [("maxmemory", "1mb", "0"), ("min-replicas-to-write", "1", "0")])
+def test_a_store_that_cannot_write_for_a_while_ends_no_worker(
+    own_valkey: ValkeyServer,
+    make_settings: Callable[..., Settings],
+    fleet_of: StartFleet,
+    client_of: StartClient,
+    setting: str,
+    cannot: str,
+    can: str,
+) -> None:
+    settings = make_settings(redis_url=own_valkey.url)
+    fleet = fleet_of(settings)
+    workers = [fleet.worker(EKIDEN_TEST_STEP_S="0.01") for _ in range(2)]
+    client = client_of(settings)
+    client.submit("j1", 300)
+    client.wait_tokens("j1", 5)
+    client.store.redis.config_set(setting, cannot)
+    for worker in workers:
+        until(lambda worker=worker: "store_away_for_beat" in worker.text(), what="a store that cannot write")  # type: ignore[misc]
+    client.store.redis.config_set(setting, can)
+    assert client.expect("j1", 300).attempt == 1
+    for worker in workers:
+        worker.check()
+    client.submit("j2", 5)
+    client.expect("j2", 5)
+
+
 def test_an_acknowledged_job_survives_a_killed_store(
     own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet, client_of: StartClient
 ) -> None:

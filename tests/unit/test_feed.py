@@ -127,6 +127,17 @@ def test_an_error_carries_the_clients_id_and_whether_a_retry_may_help() -> None:
     assert feed.on_frame(end) == []
 
 
+def test_an_end_whose_text_is_gone_is_an_end_all_the_same() -> None:
+    end = ended(3, 1)
+    gone = replace(snapshot([], [end], 1, 0), cursor=3, expired=True)
+    feed = Feed(JOB, "mine", 1)
+    [error] = feed.on_snapshot(gone)
+    assert (error.code, error.id, error.job, feed.ended) == ("expired", "mine", JOB, True)  # type: ignore[attr-defined]
+    whole = Feed(JOB, "mine", 3)
+    whole.told(1, started=True)
+    assert [type(frame) for frame in whole.on_snapshot(gone)] == [Done]
+
+
 def test_the_usage_is_told_with_the_end() -> None:
     feed = Feed(JOB, "mine")
     feed.told(1, started=True)

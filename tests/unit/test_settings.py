@@ -45,7 +45,7 @@ BAD: dict[str, list[str]] = {
     "queue_wait_s": ["0", "inf"],
     "run_limit_s": ["0"],
     "abandon_grace_s": ["0"],
-    "park_limit_s": ["0"],
+    "park_limit_s": ["0", "1e9", "inf"],
     "max_unwritten_tokens": ["0", "many"],
     "keep_log_s": ["0"],
     "keep_summary_s": ["0"],

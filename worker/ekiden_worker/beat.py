@@ -10,7 +10,7 @@ import redis
 import structlog
 
 from ekiden.settings import Settings
-from ekiden.store import BlockingStore, store_down
+from ekiden.store import BlockingStore, reason_of, store_down
 from ekiden.store.types import WorkerInfo
 from ekiden_worker.engine.interface import Engine
 from ekiden_worker.io_loop import IoLoop
@@ -72,7 +72,7 @@ class Beat:
                 if not store_down(error):
                     raise
                 if not away:
-                    log.warning("store_away_for_beat", error=str(error) or type(error).__name__)
+                    log.warning("store_away_for_beat", error=reason_of(error))
                 away = True
                 self._drop_subscription()
                 self._stop.wait(RETRY_S)

@@ -10,7 +10,7 @@ import structlog
 
 from ekiden.errors import BY_CODE, EkidenError
 from ekiden.settings import Settings
-from ekiden.store import BlockingStore, Command, store_down
+from ekiden.store import BlockingStore, Command, reason_of, store_down
 from ekiden.store.types import Appended, AppendOutcome, Claimed, Ending
 from ekiden_worker.active import MAX_RECORDS, ActiveJob, Let
 from ekiden_worker.admission import Admission, Admitted, PromptBuilder
@@ -152,7 +152,7 @@ class IoLoop:
                 if not store_down(error):
                     raise  # the beat sees that this thread is gone and ends the process
                 if not self._down:
-                    log.warning("store_away", error=str(error) or type(error).__name__)
+                    log.warning("store_away", error=reason_of(error))
                 self._down = True
                 time.sleep(RETRY_S)
                 self._wake.set()

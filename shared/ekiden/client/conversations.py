@@ -46,15 +46,15 @@ class Conversations:
     async def get(self, conversation: str, *, before: int | None = None) -> WholeConversation:
         """One with its last 100 turns, or with the 100 before turn number `before`."""
         params = {} if before is None else {"before": str(before)}
-        return await self._ask("GET", conversation, WholeConversation, params=params)
+        return await self._ask("GET", _checked(conversation), WholeConversation, params=params)
 
     async def rename(self, conversation: str, title: str) -> Conversation:
         """Give one a title."""
-        return await self._ask("PATCH", conversation, Conversation, json={"title": title})
+        return await self._ask("PATCH", _checked(conversation), Conversation, json={"title": title})
 
     async def delete(self, conversation: str) -> None:
         """Forget one; an answer that is under way in it is cancelled."""
-        await self._ask("DELETE", conversation, dict)
+        await self._ask("DELETE", _checked(conversation), dict)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -90,3 +90,9 @@ class Conversations:
                 self._urls = [url, *(other for other in self._urls if other != url)]
                 return answer
         raise Unreachable(reason)
+
+
+def _checked(conversation: str) -> str:
+    if not (isinstance(conversation, str) and conversation):
+        raise InvalidRequest("A conversation's id is a text that is not empty.")
+    return conversation

@@ -25,16 +25,33 @@ CONNECT_TIMEOUT_S = 1.0
 
 POOL_CONNECTIONS = 32
 
-# What a store that is away or starting answers with, or none: wait and call again.
-STORE_DOWN = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError, OSError)
+# What a store that is away, starting, full or in the middle of a change answers with, or none: wait and call again.
+STORE_DOWN = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    redis.BusyLoadingError,
+    redis.ReadOnlyError,
+    redis.OutOfMemoryError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+    OSError,
+)
 
-# And one that cannot write: full, its disk full, or in the middle of a change of its cluster.
-_UNWRITABLE = ("OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "CLUSTERDOWN")
+# The same of errors that redis-py has no type for: the disk is full, or too few replicas are there.
+_UNWRITABLE = ("MISCONF", "NOREPLICAS")
+_IN_PIPELINE = "caused error: "  # what redis-py puts in front of an error within a pipeline, behind the command
 
 
 def store_down(error: Exception) -> bool:
     """Whether this passes when the store is well again; any other error of the store is a fault of ours."""
-    return isinstance(error, STORE_DOWN) or (isinstance(error, redis.RedisError) and str(error).startswith(_UNWRITABLE))
+    unwritable = isinstance(error, redis.RedisError) and reason_of(error).startswith(_UNWRITABLE)
+    return unwritable or isinstance(error, STORE_DOWN)
+
+
+def reason_of(error: Exception) -> str:
+    """What the store or the network said, without the command, which holds what users said."""
+    return str(error).rpartition(_IN_PIPELINE)[2] or type(error).__name__
 
 
 @cache

@@ -34,7 +34,7 @@ local function touch(conv, user)
     if held then redis.call('PERSIST', name) else redis.call('PEXPIRE', name, keep_ms) end
   end
   -- An entry must outlive its conversation, which a job may hold for as long as its limits allow.
-  local longest_ms = policy.keep_conversation_ms + policy.queue_wait_ms + policy.run_limit_ms
+  local longest_ms = policy.keep_conversation_ms + policy.queue_wait_ms + policy.run_limit_ms + policy.park_ms
   redis.call('ZADD', index_key(user), now, conv)
   redis.call('ZREMRANGEBYSCORE', index_key(user), '-inf', '(' .. now - longest_ms)
   redis.call('PEXPIRE', index_key(user), longest_ms)
