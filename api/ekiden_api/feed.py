@@ -20,11 +20,12 @@ class Feed:
     __slots__ = (
         "_end_heard",
         "_heard",
-        "_parked",
+        "_parks",
         "_position",
         "_queued_at",
         "_started",
         "attempt",
+        "changed",
         "client_id",
         "cursor",
         "ended",
@@ -42,14 +43,17 @@ class Feed:
         self._started = False
         self._heard = 0  # the highest cursor that any frame spoke of
         self._end_heard = False
-        self._parked = False
+        self._parks = 0
+        self.changed = False
+        """The store says that a snapshot would differ, and was not asked since."""
         self._position: int | None = None
         self._queued_at = 0.0
 
-    def told(self, attempt: int, *, started: bool) -> None:
+    def told(self, attempt: int, *, started: bool, parks: int = 0) -> None:
         """The client knows this already."""
         self.attempt = attempt
         self._started = started
+        self._parks = parks
 
     def told_position(self, position: int) -> None:
         """The client knows its place in the queue."""
@@ -72,7 +76,7 @@ class Feed:
         if isinstance(frame, EndedFrame):
             return self._on_ended(frame)
         if isinstance(frame, ChangedFrame):
-            self.gap = True
+            self.gap = self.changed = True
             return []
         if isinstance(frame, StartedFrame):
             return self._on_attempt(frame.attempt, frame.dropped_turns, started=True)
@@ -85,14 +89,21 @@ class Feed:
             return []
         if snapshot.expired and self.cursor < snapshot.cursor:
             return self.fail(Expired("The answer ended, and is not kept any more."))
-        frames = self._on_attempt(snapshot.attempt, snapshot.dropped_turns, started=snapshot.started)
+        # A snapshot may be older than a frame that was heard while it was on its way.
+        stale = snapshot.attempt < self.attempt
+        parked = [] if stale else self._on_parks(snapshot.parks)
+        held = snapshot.state is State.PARKED
+        frames = [] if held else parked  # it went on since
+        frames += self._on_attempt(snapshot.attempt, snapshot.dropped_turns, started=snapshot.started)
         frames += self._on_records(snapshot.cursor - len(snapshot.records), snapshot.records)
         if snapshot.ended:
             frames += self._on_ended(snapshot.ended)
-        else:
-            frames += self._on_waiting(snapshot)
-        # A snapshot may be older than a frame that was heard while it was on its way.
-        self.gap = self.cursor < self._heard or (self._end_heard and not self.ended)
+        elif held:
+            frames += parked
+        elif snapshot.state is State.QUEUED and not stale:
+            frames += self._on_position(snapshot.position)
+        unheard = self.cursor < self._heard or (self._end_heard and not self.ended)
+        self.gap = unheard or self.changed or (stale and not self.ended)
         return frames
 
     def fail(self, error: EkidenError) -> list[ServerFrame]:
@@ -132,13 +143,12 @@ class Feed:
         self.ended = True
         return [ended_frame(end, self.client_id)]
 
-    def _on_waiting(self, snapshot: Snapshot) -> list[ServerFrame]:
-        was_parked, self._parked = self._parked, snapshot.state is State.PARKED
-        if self._parked:
-            self._position = None
-            self._queued_at = -QUEUED_EVERY_S
-            return [] if was_parked else [Parked(job=self.job)]
-        return self._on_position(snapshot.position) if snapshot.state is State.QUEUED else []
+    def _on_parks(self, parks: int) -> list[ServerFrame]:
+        if parks <= self._parks:
+            return []
+        self._parks = parks
+        self._position, self._queued_at = None, -QUEUED_EVERY_S  # what comes next is told at once
+        return [Parked(job=self.job)]
 
     def _on_position(self, position: int) -> list[ServerFrame]:
         now = time.monotonic()

@@ -158,9 +158,12 @@ class Hub:
             asking = [s for s in subscriptions if not s.syncing and not s.lagging and (s.feed.gap or s.silent)]
             if asking:
                 feeds = [subscription.feed for subscription in asking]
+                # No attempt has the number 0: the answer comes even if nothing else has changed.
+                attempt = 0 if any(feed.changed for feed in feeds) else min(feed.attempt for feed in feeds)
                 for subscription in asking:
                     subscription.heard = time.monotonic()
-                yield job, min(feed.cursor for feed in feeds), min(feed.attempt for feed in feeds)
+                    subscription.feed.changed = False
+                yield job, min(feed.cursor for feed in feeds), attempt
 
     def detach_next(self) -> str | None:
         """A job to tell the store about that nobody here watches any more; `detached` must follow."""

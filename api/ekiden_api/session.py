@@ -22,7 +22,7 @@ from ekiden.errors import (
     StoreUnavailable,
     TooManyJobs,
 )
-from ekiden.jobs import ENDED
+from ekiden.jobs import ENDED, State
 from ekiden.protocol import (
     Accepted,
     AnyClientFrame,
@@ -31,6 +31,7 @@ from ekiden.protocol import (
     Cancel,
     Chat,
     Park,
+    Parked,
     Pong,
     Regenerate,
     Resume,
@@ -157,6 +158,7 @@ class Session:
         self._outbox.put(
             Accepted(id=client_id, job=job, conversation=snapshot.conversation, position=snapshot.position)
         )
+        subscription.feed.told(0, started=False, parks=_past_parks(snapshot))
         self._keep(subscription)
         subscription.begin(snapshot)
 
@@ -181,7 +183,7 @@ class Session:
             )
         )
         subscription.feed.client_id = snapshot.client_id
-        subscription.feed.told(snapshot.attempt, started=snapshot.started)
+        subscription.feed.told(snapshot.attempt, started=snapshot.started, parks=_past_parks(snapshot))
         self._keep(subscription)
         subscription.begin(snapshot)
 
@@ -200,14 +202,18 @@ class Session:
                 return
             subscription.feed.cursor = snapshot.cursor
             subscription.feed.client_id = snapshot.client_id
-            subscription.feed.told(snapshot.attempt, started=True)
+            # Of an answer that is cancelled only the end is of interest.
+            started = snapshot.started or isinstance(order, Cancel)
+            subscription.feed.told(snapshot.attempt, started=started, parks=snapshot.parks)
             self._keep(subscription)
             subscription.begin()
             current = subscription
         commands = service.store.commands
         run = {Cancel: commands.cancel, Park: commands.park, Resume: commands.resume}[type(order)]
         found = await service.store.run(run(self._user, order.job))
-        if found is None or found in ENDED:
+        if isinstance(order, Park) and found is State.PARKED:
+            self._outbox.put(Parked(job=order.job))
+        elif found is None or found in ENDED:
             service.hub.doubt(current)
 
     async def _watch(self, feed: Feed, lost: type[EkidenError] = JobLost) -> tuple[Subscription, Snapshot]:
@@ -236,6 +242,11 @@ class Session:
 
     def _refuse(self, error: EkidenError, client_id: str | None) -> None:
         self._outbox.put(error_frame(error, client_id))
+
+
+def _past_parks(snapshot: Snapshot) -> int:
+    """How often the job was held and went on: of no interest to who comes now."""
+    return snapshot.parks - (snapshot.state is State.PARKED)
 
 
 def _raise_refusal(outcome: SubmitOutcome) -> None:

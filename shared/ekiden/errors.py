@@ -43,12 +43,6 @@ class OutOfRange(EkidenError):
     code, http_status = "out_of_range", 400
 
 
-class NotSupported(EkidenError):
-    """A known frame or field that this version does not serve."""
-
-    code, http_status = "not_supported", 501
-
-
 class Unauthorized(EkidenError):
     """No key, or an unknown one."""
 

@@ -90,8 +90,8 @@ class Settings(BaseSettings):
         30.0, description="Pending work and no finished step for this long: the worker gives up its jobs."
     )
 
-    max_unwritten_tokens: Count = Field(
-        100_000, description="Generated tokens a worker holds while the store is away; then its engine rests."
+    max_unwritten_tokens: int = Field(
+        100_000, ge=100, description="Generated tokens a worker holds while the store is away; then its engine rests."
     )
 
     prompt_format: str = Field(
@@ -136,7 +136,9 @@ class Settings(BaseSettings):
     poison_deaths: int = Field(3, ge=2, description="Worker deaths in a row, without progress, that make a job poison.")
 
     queue_wait_s: Seconds = Field(3600.0, description="Longest wait in the queue; then queue_timeout.")
-    run_limit_s: Seconds = Field(3600.0, description="Longest time from first claim to end; then run_timeout.")
+    run_limit_s: Seconds = Field(
+        3600.0, description="Longest time from first claim to end, not counting time parked; then run_timeout."
+    )
     park_limit_s: Seconds = Field(86400.0, description="Longest time a job may be parked; then park_timeout.")
     abandon_grace_s: Seconds = Field(300.0, description="How long a job nobody watches runs on; then abandoned.")
     keep_log_s: Seconds = Field(

@@ -122,6 +122,31 @@ def test_the_client_parks_and_resumes_and_reads_the_whole_text(api: Api) -> None
     run(body)
 
 
+def test_a_park_is_answered_whatever_was_asked_before(api: Api) -> None:
+    async def body() -> None:
+        async with Client(api.http) as client, connected(api.socket) as other:
+            answer, text = await begin(client, 400)
+            await answer.park()
+            await answer.park()
+            for _ in range(5):
+                answer.resume()
+                await answer.park()
+            answer.resume()
+            parking = asyncio.create_task(answer.park())
+            await asyncio.sleep(0)
+            answer.resume()
+            await parking  # no longer wanted
+            job = answer.job
+            for order in ("park", "resume", "park", "resume", "park"):
+                await other.send(type=order, job=job)
+            await other.until("parked", job)
+            await answer.park()
+            answer.resume()
+            assert text + await answer.text() == expected(400)
+
+    run(body)
+
+
 def test_a_park_is_asked_again_when_the_api_dies(fleet: Processes) -> None:
     fleet.worker(EKIDEN_TEST_STEP_S="0.02")
     first, second = fleet.api(), fleet.api()

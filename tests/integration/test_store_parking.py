@@ -137,6 +137,37 @@ def test_a_job_that_was_to_be_parked_is_when_its_worker_is_lost(fleet: Fleet, lo
     assert [claim.attempt for claim in fleet.claim(fleet.worker("w3"))] == [2]
 
 
+def test_a_park_spares_no_job_the_rules_for_suspects(fleet: Fleet) -> None:
+    running(fleet)
+    for death in (1, 2, 3):
+        park(fleet)
+        worker, other = f"w{death}", f"w{death + 1}"
+        fleet.die(worker)
+        fleet.worker(other)
+        until(lambda other=other: fleet.beat(other) == 0 and fleet.view("j1").state is not State.RUNNING)  # type: ignore[misc]
+        if death < 3:
+            assert fleet.view("j1").state is State.PARKED
+            resume(fleet)
+            fleet.submit(f"innocent{death}")
+            taken = [claim.job for claim in fleet.claim(other, 2)]
+            assert taken == (["j1", "innocent1"] if death == 1 else ["j1"]), "a suspect runs alone"
+    end = fleet.view("j1").ended
+    assert end is not None
+    assert end.code == "poison"
+
+
+def test_a_worker_is_not_asked_to_park_a_job_that_it_got_again(fleet: Fleet) -> None:
+    claim = running(fleet, "a")
+    park(fleet)
+    fleet.append("w1", claim, 1, "b")
+    resume(fleet)
+    [_] = fleet.claim("w1")
+    assert asked_to_park(fleet, "w1") == []
+    park(fleet)
+    resume(fleet)
+    assert asked_to_park(fleet, "w1") == []
+
+
 def test_time_in_which_a_job_is_held_is_no_run_time_and_no_grace(make_fleet: Callable[..., Fleet]) -> None:
     fleet = make_fleet(run_limit_s=0.3, abandon_grace_s=0.3)
     claim = running(fleet, "a")

@@ -8,7 +8,7 @@ import pytest
 from ekiden.client.follower import EVENT_COST, Follower
 from ekiden.client.retry import Patience
 from ekiden.errors import EngineFailed, Poison
-from ekiden.protocol import Accepted, Attached, Delta, Done, Error, Queued
+from ekiden.protocol import Accepted, Attached, Delta, Done, Error, Park, Parked, Queued, Resume
 
 
 def chat(buffer_chars: int = 10_000) -> Follower:
@@ -56,6 +56,39 @@ def test_an_unacknowledged_chat_is_sent_again_and_an_accepted_one_attached() -> 
     follower.restart()
     assert sent(follower) == {"type": "attach", "id": "r1", "job": "j1", "cursor": 3}
     assert sent(follower) is None
+
+
+def test_a_resume_that_arrived_is_not_sent_again_on_another_connection() -> None:
+    follower = chat()
+    accepted(follower)
+    follower.order(Resume)
+    assert sent(follower) == {"type": "resume", "id": "r1", "job": "j1"}
+    follower.restart()
+    assert sent(follower) == {"type": "attach", "id": "r1", "job": "j1"}
+    follower.on_frame(attached(0))
+    assert sent(follower) == {"type": "resume", "id": "r1", "job": "j1"}
+    follower.on_frame(delta(1))
+    follower.restart()
+    sent(follower)
+    follower.on_frame(attached(1))
+    assert sent(follower) is None
+
+
+def test_a_park_is_wanted_until_it_is_told() -> None:
+    follower = chat()
+    accepted(follower)
+    follower.order(Park)
+    assert sent(follower) == {"type": "park", "id": "r1", "job": "j1"}
+    follower.on_frame(delta(1))
+    assert not follower.settled.is_set()
+    follower.on_frame(Parked(job="j1"))
+    assert follower.settled.is_set()
+    follower.order(Park)
+    follower.order(Resume)
+    assert follower.settled.is_set()
+    follower.on_frame(done(1))
+    follower.order(Park)
+    assert follower.settled.is_set()
 
 
 def test_the_conversation_is_known_once_it_is_accepted_or_attached() -> None:

@@ -54,21 +54,53 @@ def snapshot(texts: list[str], frames: list[AnyFrame], seen: int, cursor: int) -
     )
 
 
+def waiting(state: State, parks: int, attempt: int = 0) -> Snapshot:
+    """A job without a token."""
+    found = snapshot([], [], 0, 0)
+    return replace(found, state=state, position=4, parks=parks, attempt=attempt, started=attempt > 0)
+
+
+QUEUED, PARKED = Queued(job=JOB, position=4), Parked(job=JOB)
+
+
 def test_a_held_job_is_told_once_a_time_and_goes_on_in_the_queue() -> None:
     feed = Feed(JOB, "c")
-    out = feed.on_snapshot(waiting(State.QUEUED))
-    assert feed.on_frame(ChangedFrame(JOB)) == []
-    assert feed.gap
-    for state in (State.PARKED, State.PARKED, State.QUEUED, State.PARKED, State.QUEUED):
-        out += feed.on_snapshot(waiting(state))
+    out = feed.on_snapshot(waiting(State.QUEUED, 0))
+    for state, parks in [("parked", 1), ("parked", 1), ("queued", 1), ("parked", 2), ("queued", 2)]:
+        out += feed.on_snapshot(waiting(State(state), parks))
         assert not feed.gap
-    queued, parked = Queued(job=JOB, position=4), Parked(job=JOB)
-    assert out == [queued, parked, queued, parked, queued]
+    assert out == [QUEUED, PARKED, QUEUED, PARKED, QUEUED]
 
 
-def waiting(state: State) -> Snapshot:
-    """A job that no worker had yet."""
-    return replace(snapshot([], [], 0, 0), state=state, position=4)
+def test_a_job_that_was_held_and_went_on_unseen_is_told_to_have_been_held() -> None:
+    feed = Feed(JOB, "c")
+    assert feed.on_snapshot(waiting(State.QUEUED, 1)) == [PARKED, QUEUED]
+    feed.told(1, started=True, parks=1)
+    assert feed.on_snapshot(waiting(State.RUNNING, 1, 1)) == []
+    assert feed.on_snapshot(waiting(State.RUNNING, 2, 2)) == [PARKED, Moved(job=JOB, attempt=2)]
+
+
+def test_a_snapshot_older_than_a_move_does_not_tell_of_a_hold_that_is_over() -> None:
+    feed = Feed(JOB, "c")
+    feed.told(1, started=True)
+    assert feed.on_frame(MovedFrame(JOB, 2)) == [Moved(job=JOB, attempt=2)]
+    assert feed.on_snapshot(waiting(State.PARKED, 1, 1)) == []
+    assert feed.gap
+    assert feed.on_snapshot(waiting(State.RUNNING, 1, 2)) == [PARKED]
+    assert not feed.gap
+
+
+def test_a_change_heard_while_a_snapshot_is_on_its_way_is_asked_about_again() -> None:
+    feed = Feed(JOB, "c")
+    feed.on_frame(ChangedFrame(JOB))
+    assert feed.gap
+    feed.changed = False  # the store is asked
+    feed.on_frame(ChangedFrame(JOB))
+    feed.on_snapshot(waiting(State.PARKED, 1))
+    assert feed.gap
+    feed.changed = False
+    assert feed.on_snapshot(waiting(State.QUEUED, 1)) == [QUEUED]
+    assert not feed.gap
 
 
 @given(st.data())

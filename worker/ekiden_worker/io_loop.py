@@ -173,6 +173,7 @@ class IoLoop:
         self._claim()
         if self._flush_due():
             self._flush()
+            self._bound_unwritten()
 
     def _wait_s(self) -> float:
         if not any(active.pending for active in self._jobs.values()):

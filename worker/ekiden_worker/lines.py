@@ -1,9 +1,7 @@
 """Commands that answer each line of stdin with a line on stdout: how they begin and end."""
 
-import os
 import sys
 from collections.abc import Callable
-from typing import BinaryIO
 
 import msgspec
 import typer
@@ -11,6 +9,7 @@ import typer
 from ekiden.errors import EkidenError
 from ekiden.exit_codes import CONFIG, FAILED, INTERRUPTED, PIPE_CLOSED, USAGE
 from ekiden.settings import SettingsError
+from ekiden.streams import discard
 from ekiden_worker.prompts import UnusableFormat, UnusableTokenizer
 from ekiden_worker.text import UnknownTokenizer
 
@@ -38,10 +37,10 @@ def answer_lines(prepare: Callable[[], Answer]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        _discard(output)
+        discard(output)
         return PIPE_CLOSED
     except OSError as error:
-        _discard(output)
+        discard(output)
         typer.echo(f"The answers cannot be written: {error.strerror}.", err=True)
         return FAILED
     return 0
@@ -55,10 +54,3 @@ def json_line(answer: object) -> bytes:
 def refusal(error: EkidenError) -> bytes:
     """The answer to a line that is wrong."""
     return json_line({"error": {"code": error.code, "message": str(error)}})
-
-
-def _discard(output: BinaryIO) -> None:
-    """Let what is left in the buffer go nowhere, or it would be written, and fail, once more at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, output.fileno())
-    os.close(null)

@@ -28,6 +28,9 @@ from ekiden.protocol import (
 
 Event = Accepted | Attached | Queued | Started | Delta | Moved | Parked | Done
 
+AfterResume = Queued | Moved | Started | Delta | Parked
+"""Any of these tells that a resume arrived: sent once more, it could undo what others asked for later."""
+
 EVENT_COST = 100
 """Characters that an event counts for in the buffer, beside its text."""
 
@@ -109,7 +112,7 @@ class Follower:
             self.patience.restore()
         elif self._phase not in (Phase.FOLLOWING, Phase.PAUSED):
             return  # of an earlier attach, whose frames may overlap those of the one that was just asked for
-        if isinstance(frame, Parked if self._order is Park else Queued | Moved | Started):
+        if self._order_sent and isinstance(frame, Parked if self._order is Park else AfterResume):
             self._settle()
         if isinstance(frame, Done | Error):
             self._end(frame)
@@ -138,6 +141,8 @@ class Follower:
         self._order, self._order_sent = kind, False
         if kind is Park:
             self.settled.clear()
+        else:
+            self.settled.set()
 
     def resume(self) -> None:
         """Want what was dropped; the link must be told to ask."""

@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
+from ekiden.streams import discard
+
 # C0, DEL and C1: a model must not be able to move the cursor, set the title or answer the terminal's questions.
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 _FAINT, _NORMAL = "\x1b[2m", "\x1b[22m"
@@ -50,10 +52,8 @@ class Screen:
         print(f"{_FAINT}{printable(text)}{_NORMAL}" if pale else printable(text), file=self._notices, flush=True)
 
     def discard(self) -> None:
-        """Nobody reads stdout any more: what is left in its buffer goes nowhere, without an error at exit."""
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self._out.fileno())
-        os.close(null)
+        """Nobody reads stdout any more."""
+        discard(self._out)
 
 
 class Prompt:

@@ -31,7 +31,8 @@ local function stop_at_token(job, reason, code, message)
     park(job)
     return 'parked'
   elseif reason == 'parked' then
-    requeue(job, false) -- it may have been resumed meanwhile
+    -- It may have been resumed meanwhile.
+    if requeue(job, false) then wake(job.model) end
   else
     finish(job, 'done', reason)
   end

@@ -5,6 +5,6 @@
 local job = load_job(ARGV[3])
 if not job or job.user ~= ARGV[2] then return false end
 local found = job.state
-if found == 'parked' then resume(job) else unset(job, 'park') end
+if found == 'parked' then resume(job) else unask_park(job) end
 flush()
 return found

@@ -191,7 +191,9 @@ def _submitted(reply: list[Any]) -> Submitted:
 
 
 def _snapshot(reply: list[Any]) -> Snapshot:
-    job, client_id, state, attempt, cursor, started, dropped, position, expired, ended, records, conversation = reply
+    job, client_id, state, attempt, cursor, started, dropped, position, expired, ended, records, conversation, parks = (
+        reply
+    )
     return Snapshot(
         job=job.decode(),
         client_id=client_id.decode(),
@@ -205,6 +207,7 @@ def _snapshot(reply: list[Any]) -> Snapshot:
         ended=decode_ended(ended) if ended else None,
         records=[decode_record(record) for record in records],
         conversation=conversation.decode() or None,
+        parks=int(parks),
     )
 
 

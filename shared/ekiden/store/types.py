@@ -130,7 +130,8 @@ class Submitted:
 class Snapshot:
     """A job as it is now, with the log records from the asked cursor on.
 
-    `started` tells whether an attempt has its prompt. `expired` means the log is gone and only the summary is left.
+    `started` tells whether an attempt has its prompt; `parks` how often it was parked. `expired` means the log is gone
+    and only the summary is left.
     """
 
     job: str
@@ -145,6 +146,7 @@ class Snapshot:
     ended: EndedFrame | None
     records: list[Record] = field(default_factory=list)
     conversation: str | None = None
+    parks: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,7 @@ class BeatReply:
 class Ending:
     """How a worker ends a job: `finish` is stop, length or cancelled; or error, with `code` and `message`.
 
-    Or lets go of it: parked.
+    With `finish` parked the job does not end: the worker lets go of it.
     """
 
     finish: str

@@ -1,9 +1,9 @@
 -- Names, time and the job record. KEYS[1]: key prefix with its hash tag. ARGV[1]: the policy, a msgpack map.
 --
 -- job:<id> HASH: state fence attempt deaths owner n user client digest model prio seq on_disconnect solo solo_for
---   created claimed first ended (ms) · queue_due run_due park_due abandon_at (ms) · run_left (ms) of a parked one ·
---   cancel park ('1'): asked of its worker · started ('1') prompt_tokens
---   cached dropped retokenized first_turn · reason code message · of a conversation: conv turn same ('1')
+--   created claimed first ended (ms) · queue_due run_due park_due abandon_at (ms) · parks (how often) · of a parked one:
+--   run_left (ms) · asked of its worker: cancel park ('1') · started ('1') prompt_tokens cached dropped retokenized
+--   first_turn · reason code message · of a conversation: conv turn same ('1')
 local P = KEYS[1]
 local policy = cmsgpack.unpack(ARGV[1])
 

@@ -1,17 +1,28 @@
--- Hold a job: its log and its age stay, nobody runs it until it is resumed. What a new fence shuts out may still write
--- nothing. Time in which it is held counts for no limit but its own.
+-- A job's worker need not park it any more.
+local function unask_park(job)
+  if job.owner then redis.call('SREM', key('worker', job.owner .. ':park'), job.id) end
+  unset(job, 'park')
+end
+
+-- Hold a job: it keeps its log and its age, and nobody runs it until it is resumed. The raised fence shuts its worker
+-- out. Time in which it is held counts for no limit but its own.
 local function park(job)
   if job.state == 'queued' then dequeue(job) end
+  unask_park(job)
   release(job)
-  for _, field in ipairs({ 'park', 'solo_for', 'queue_due' }) do unset(job, field) end
+  unset(job, 'solo_for')
+  unset(job, 'queue_due')
   if job.run_due then
     set(job, 'run_left', math.max(1, job.run_due - now))
     unset(job, 'run_due')
   end
-  set(job, 'state', 'parked', 'fence', job.fence + 1, 'park_due', now + policy.park_ms)
+  set(job, 'state', 'parked', 'fence', job.fence + 1, 'park_due', now + policy.park_ms, 'parks', number(job.parks) + 1)
   set_timer(job)
+  if job.conv then touch(job.conv, job.user) end
   tell(job.id, cmsgpack.pack({ 'c', job.id }))
 end
+
+local function wake(model) redis.call('PUBLISH', key('wake', model), '') end
 
 local function resume(job)
   unset(job, 'park_due')
@@ -19,6 +30,7 @@ local function resume(job)
   set(job, 'state', 'queued', 'queue_due', now + policy.queue_wait_ms)
   enqueue(job)
   set_timer(job)
+  if job.conv then touch(job.conv, job.user) end
   tell(job.id, cmsgpack.pack({ 'c', job.id }))
-  redis.call('PUBLISH', key('wake', job.model), '')
+  wake(job.model)
 end

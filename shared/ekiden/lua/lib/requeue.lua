@@ -1,18 +1,18 @@
 -- Take a running job from its worker and queue it again with its old age. `died`: the worker is dead, which the job may
--- have caused; after policy.poison_deaths in a row without a new token it is poison, one earlier it must run alone.
--- One that was to be parked is parked.
+-- have caused; after policy.poison_deaths in a row without a new token it is poison, one earlier it must run alone. One
+-- that was to be parked is parked. Returns whether it was queued.
 local function requeue(job, died)
   set(job, 'fence', job.fence + 1)
-  release(job)
   if died then set(job, 'deaths', job.deaths + 1) end
+  if tonumber(job.deaths) >= policy.poison_deaths - 1 then set(job, 'solo', '1') end
   if job.cancel then
     cancel(job)
-  elseif job.park then
-    park(job)
   elseif died and tonumber(job.deaths) >= policy.poison_deaths then
     finish(job, 'error', nil, 'poison', 'The job was running on ' .. job.deaths .. ' workers in a row when they died.')
+  elseif job.park then
+    park(job)
   else
-    if tonumber(job.deaths) >= policy.poison_deaths - 1 then set(job, 'solo', '1') end
+    release(job)
     set(job, 'state', 'queued', 'queue_due', now + policy.queue_wait_ms)
     enqueue(job)
     set_timer(job)
@@ -35,7 +35,7 @@ local function give_back(worker, ids, died)
       redis.call('SREM', key('worker', worker .. ':jobs'), id)
     end
   end
-  for model in pairs(models) do redis.call('PUBLISH', key('wake', model), '') end
+  for model in pairs(models) do wake(model) end
   return moved
 end
 

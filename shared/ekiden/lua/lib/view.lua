@@ -7,6 +7,6 @@ local function view(job, cursor)
   return {
     job.id, job.client, job.state, tonumber(job.attempt), tonumber(job.n), job.started and 1 or 0,
     tonumber(job.dropped or '0'), position(job), expired and 1 or 0, ended and ended_frame(job) or '', records,
-    job.conv or '',
+    job.conv or '', number(job.parks),
   }
 end
