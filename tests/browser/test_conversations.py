@@ -193,6 +193,29 @@ def test_an_opened_conversation_goes_on_where_its_answer_is(tab: Tab, service: S
     assert service.said(kept) == [("One", "One"), (LONG, LONG)]
 
 
+def test_what_comes_between_opening_and_attaching_is_not_taken_for_the_beginning(tab: Tab, service: Service) -> None:
+    kept = service.talk("One")
+    tab.page.goto(f"{service.url}/#c={kept}")
+    tab.page.reload()
+    tab.shows("One")
+    tab.ask(LONG)
+    tab.reach(10)
+    tab.new_chat()
+    tab.page.evaluate(SLOW_ATTACH)
+    open_row(tab, "One")
+    tab.finish()
+    tab.shows("One", LONG)
+
+
+SLOW_ATTACH = """() => {
+    const send = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (data) {
+        if (JSON.parse(data).type === "attach") setTimeout(() => send.call(this, data), 1000);
+        else send.call(this, data);
+    };
+}"""
+
+
 def test_a_conversation_that_is_not_kept_says_so(context: BrowserContext, service: Service) -> None:
     tab = Tab(context)
     tab.page.set_viewport_size({"width": 320, "height": 400})

@@ -136,6 +136,7 @@ class Chat {
 
   #follow(turn) {
     const { job, cursor } = turn;
+    turn.attaching = true;
     turn.sent = this.#connection.send({ type: "attach", id: followId(turn), job, cursor });
     if (turn.stopping) this.#cancel(turn);
   }

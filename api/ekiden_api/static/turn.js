@@ -5,12 +5,13 @@
  * `at`: its place among the messages that the conversation began with; null: it is none of them.
  * `edit`: the message given in place of the one before. `replaced`: the turns that go once this one is kept.
  * `failed`: a later try to answer this one anew, which kept nothing. `lost`: the server had lost the conversation.
+ * `attaching`: an attach is not answered yet; what comes of the job until then belongs to an earlier one.
  */
 function newTurn(fields) {
   return {
     id: newId(), question: "", answer: "", state: "sending", number: null, at: null, edit: null, replaced: null,
-    request: null, sent: false, job: null, stopping: false, position: 0, moves: 0, dropped: 0, cursor: 0,
-    done: null, error: null, failed: null, lost: false, ...fields,
+    request: null, sent: false, job: null, attaching: false, stopping: false, position: 0, moves: 0, dropped: 0,
+    cursor: 0, done: null, error: null, failed: null, lost: false, ...fields,
   };
 }
 
@@ -19,7 +20,8 @@ const isKept = (turn) => turn.number !== null || turn.at !== null;
 const followId = (turn) => `follow.${turn.id}`;
 
 function isAbout(frame, turn) {
-  return [turn.id, followId(turn)].includes(frame.id) || (turn.job !== null && frame.job === turn.job);
+  if ([turn.id, followId(turn)].includes(frame.id)) return true;
+  return turn.job !== null && !turn.attaching && frame.job === turn.job;
 }
 
 /** Bring a turn up to a frame of its job; all but its end. */
@@ -29,6 +31,7 @@ function follow(turn, frame) {
       Object.assign(turn, { state: "queued", job: frame.job, position: frame.position ?? 0, request: null });
       break;
     case "attached":
+      turn.attaching = false;
       if (["queued", "parked", "running"].includes(frame.state)) turn.state = frame.state;
       break;
     case "queued":
