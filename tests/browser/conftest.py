@@ -5,11 +5,11 @@ import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from ekiden.settings import Settings, load_settings
 from tests.browser.service import Service
-from tests.browser.tab import Tab
+from tests.browser.tab import TIMEOUT_MS, Tab
 from tests.support.processes import Api, Processes, processes
 from tests.support.valkey import ValkeyServer
 
@@ -32,6 +32,7 @@ def browser() -> Iterator[Browser]:
     path = os.environ.get("EKIDEN_TEST_CHROMIUM") or shutil.which("chromium")
     if path is None:
         pytest.skip("no chromium on PATH (set EKIDEN_TEST_CHROMIUM)")
+    expect.set_options(timeout=TIMEOUT_MS)  # an answer takes longer than the default of five seconds
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser

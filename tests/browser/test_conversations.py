@@ -177,7 +177,8 @@ def test_an_answer_under_way_is_followed_from_every_tab(context: BrowserContext,
     assert other.complaints() == []
 
 
-def test_an_opened_conversation_goes_on_where_its_answer_is(tab: Tab, service: Service) -> None:
+def leave_in_mid_answer(tab: Tab, service: Service) -> str:
+    """Leave a conversation for a new one while its second answer comes; its id."""
     kept = service.talk("One")
     tab.page.goto(f"{service.url}/#c={kept}")
     tab.page.reload()
@@ -185,6 +186,11 @@ def test_an_opened_conversation_goes_on_where_its_answer_is(tab: Tab, service: S
     tab.ask(LONG)
     tab.reach(10)
     tab.new_chat()
+    return kept
+
+
+def test_an_opened_conversation_goes_on_where_its_answer_is(tab: Tab, service: Service) -> None:
+    kept = leave_in_mid_answer(tab, service)
     open_row(tab, "One")
     tab.reach(20)
     tab.finish()
@@ -194,13 +200,7 @@ def test_an_opened_conversation_goes_on_where_its_answer_is(tab: Tab, service: S
 
 
 def test_what_comes_between_opening_and_attaching_is_not_taken_for_the_beginning(tab: Tab, service: Service) -> None:
-    kept = service.talk("One")
-    tab.page.goto(f"{service.url}/#c={kept}")
-    tab.page.reload()
-    tab.shows("One")
-    tab.ask(LONG)
-    tab.reach(10)
-    tab.new_chat()
+    leave_in_mid_answer(tab, service)
     tab.page.evaluate(SLOW_ATTACH)
     open_row(tab, "One")
     tab.finish()
