@@ -1,6 +1,7 @@
 """Connections, processes and the page itself go away in the middle of an answer; the answer arrives whole."""
 
 import json
+import re
 import signal
 
 import pytest
@@ -136,6 +137,9 @@ def test_frames_that_come_twice_or_are_unknown_change_nothing(context: BrowserCo
     assert tab.complaints() == []
 
 
+LIST = re.compile(r"/v1/conversations(\?.*)?$")
+
+
 def lose_answer(settings: Settings, tab: Tab) -> None:
     """Ask, and take the job's record away in mid-answer."""
     tab.ask(LONG)
@@ -203,6 +207,8 @@ def test_a_turn_of_a_lost_conversation_is_answered_anew_in_a_new_one(tab: Tab, s
 def test_a_conversation_that_is_busy_elsewhere_shows_that_answer_and_can_be_asked_then(
     tab: Tab, service: Service
 ) -> None:
+    # The list would tell of the other answer too; here the refusal has to.
+    tab.page.route(LIST, lambda route: route.fulfill(json={"data": [], "next": None}))
     tab.ask("One")
     tab.finish()
     service.ask(LONG, tab.conversation)
