@@ -9,15 +9,16 @@ housekeeping()
 local changed, missing = {}, {}
 for i = 3, #ARGV, 3 do
   local job, cursor, attempt = load_job(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  -- Of an ended one the entry is still there where its end found the replica without a listener.
-  if not (job and live(job)) then redis.call('SREM', key('replica', replica .. ':jobs'), ARGV[i]) end
+  if job and live(job) then
+    watch(job, replica)
+  else
+    -- The entry is still there where the job's end found the replica without a listener.
+    redis.call('SREM', key('replica', replica .. ':jobs'), ARGV[i])
+  end
   if not job then
     missing[#missing + 1] = ARGV[i]
-  else
-    if live(job) then watch(job, replica) end
-    if job.state ~= 'running' or tonumber(job.n) > cursor or tonumber(job.attempt) ~= attempt then
-      changed[#changed + 1] = view(job, cursor)
-    end
+  elseif job.state ~= 'running' or tonumber(job.n) > cursor or tonumber(job.attempt) ~= attempt then
+    changed[#changed + 1] = view(job, cursor)
   end
 end
 flush()

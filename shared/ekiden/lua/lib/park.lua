@@ -24,12 +24,17 @@ end
 
 local function wake(model) redis.call('PUBLISH', key('wake', model), '') end
 
-local function resume(job)
-  unset(job, 'park_due')
-  if job.abandon_at then set(job, 'abandon_at', now + policy.grace_ms) end
+-- Let a job that nobody owns wait for a worker again, with its old age.
+local function queue_again(job)
   set(job, 'state', 'queued', 'queue_due', now + policy.queue_wait_ms)
   enqueue(job)
   set_timer(job)
+end
+
+local function resume(job)
+  unset(job, 'park_due')
+  if job.abandon_at then set(job, 'abandon_at', now + policy.grace_ms) end
+  queue_again(job)
   if job.conv then touch(job.conv, job.user) end
   tell(job.id, cmsgpack.pack({ 'c', job.id }))
   wake(job.model)

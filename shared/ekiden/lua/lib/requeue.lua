@@ -13,9 +13,7 @@ local function requeue(job, died)
     park(job)
   else
     release(job)
-    set(job, 'state', 'queued', 'queue_due', now + policy.queue_wait_ms)
-    enqueue(job)
-    set_timer(job)
+    queue_again(job)
     return true
   end
   return false
