@@ -108,8 +108,8 @@ class Asker:
             elif isinstance(event, Attached):
                 self._announcer.recovered()
             elif isinstance(event, Done):
-                # What was cancelled before its first token is not kept.
                 shown.cut = event.finish_reason == "length"
+                # What was cancelled before its first token is not kept.
                 shown.begun = event.finish_reason != "cancelled" or event.usage.completion_tokens > 0
 
     async def _cancel(self, answer: Answer) -> bool:
