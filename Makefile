@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help up install test lint bench fuzz clean
+.PHONY: help up install test lint bench fuzz chaos soak clean
 
 help:
 	@echo "make up       install what is missing, then serve on http://127.0.0.1:8000 (ARGS=\"--workers 2 --model …\")"
@@ -14,6 +14,8 @@ help:
 	@echo "make test     lint, types, import rules and all tests"
 	@echo "make bench    benchmarks; each ends with a line of JSON"
 	@echo "make fuzz     the long random tests"
+	@echo "make chaos    half an hour of faults under load; writes the table of docs/reliability.md"
+	@echo "make soak     an hour of load (SOAK_ARGS=\"--minutes 5\"); memory and the store must stay as they are"
 	@echo "make clean    remove the environment and caches of this folder"
 
 up: $(VENV)/.installed
@@ -38,10 +40,16 @@ bench: $(VENV)/.installed-dev
 	done; [ -z "$$failed" ]
 
 fuzz: $(VENV)/.installed-dev
-	EKIDEN_TEST_STORE_STEPS=60000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_store_model.py
+	EKIDEN_TEST_STORE_STEPS=120000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_store_model.py
 	EKIDEN_TEST_ROUNDS=1000000 EKIDEN_TEST_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 7200 \
 	    tests/unit/text tests/unit/prompts tests/unit/memory tests/unit/test_feed.py
 	EKIDEN_TEST_ANSWER_TOKENS=128 $(BIN)/python -m pytest --timeout 7200 tests/e2e/test_exact.py
+
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.chaos $(CHAOS_ARGS)
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -70,8 +70,10 @@ class Link:
     async def ask(self) -> None:
         """Once a second, and whenever the hub needs it: renew the replica, ask about jobs, tell who left; for ever."""
         while True:
+            # Not wait_for: that of Python 3.11 forgets a cancel that comes with the event, and this loop would not end.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hub.changed.wait(), POLL_S)
+                async with asyncio.timeout(POLL_S):
+                    await self._hub.changed.wait()
             self._hub.changed.clear()
             try:
                 await self._round()

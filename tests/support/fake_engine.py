@@ -2,7 +2,8 @@
 
 Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step.
 A prompt that holds HANG or DIE makes the engine do so when it begins; one that holds SLOW takes seconds to build, and
-one that holds WAIT generates nothing.
+one that holds WAIT generates nothing. EKIDEN_TEST_FAULT_FILE: the engine fails when this file appears: it hangs where
+the file holds "hang", and is out of memory otherwise.
 """
 
 import os
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ekiden.protocol import Message
 from ekiden.settings import Settings
@@ -96,6 +98,7 @@ class FakeEngine:
     step_s: float
     max_running: int
     context_tokens: int = CONTEXT
+    fault: Path | None = None
     _commands: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
     _running: dict[str, _Running] = field(default_factory=dict)
     _outputs: list[Output] = field(default_factory=list)
@@ -162,6 +165,7 @@ class FakeEngine:
                 command()
                 due = max(due, time.monotonic())
                 continue
+            self._fail_if_told()
             if not self._held:
                 for name in [name for name, running in self._running.items() if not running.waits]:
                     self._advance(name)
@@ -171,6 +175,12 @@ class FakeEngine:
             sink(outputs)
             due += self.step_s
             time.sleep(max(0.0, due - time.monotonic()))
+
+    def _fail_if_told(self) -> None:
+        if self.fault and self.fault.exists():
+            while self.fault.read_text() == "hang":
+                time.sleep(60)
+            raise MemoryError("no memory is left")
 
     def _advance(self, name: str) -> None:
         running = self._running[name]
@@ -186,9 +196,10 @@ class FakeEngine:
 def load(settings: Settings) -> Runtime:
     """What EKIDEN_ENGINE names."""
     step_s = float(os.environ.get("EKIDEN_TEST_STEP_S", "0.01"))
+    fault = os.environ.get("EKIDEN_TEST_FAULT_FILE")
     return Runtime(
         model=settings.model_name,
-        engine=FakeEngine(step_s, settings.max_running),
+        engine=FakeEngine(step_s, settings.max_running, fault=Path(fault) if fault else None),
         prompts=FORMAT,
         rules=PromptRules.of(settings),
         vocabulary=VOCABULARY,

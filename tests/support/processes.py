@@ -1,5 +1,6 @@
 """Real processes of Ekiden for tests: started, watched, and ended by pid."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -90,10 +91,11 @@ class Processes:
         self.settings = settings
         self.folder = folder
         self.children: list[Process] = []
+        self._numbers = itertools.count()  # its next is atomic: threads may start children side by side
 
     def worker(self, **extra: str) -> Process:
         """Start a worker with the fake engine unless told otherwise; returns when it is registered."""
-        log = self.folder / f"worker-{len(self.children)}.log"
+        log = self.folder / f"worker-{next(self._numbers)}.log"
         worker = Process("ekiden_worker", self.settings, log, FAKE_ENGINE | extra)
         self.children.append(worker)
 
@@ -106,7 +108,7 @@ class Processes:
 
     def api(self, **extra: str) -> Api:
         """Start an API process; returns when it is ready."""
-        api = Api(self.settings, self.folder / f"api-{len(self.children)}.log", extra)
+        api = Api(self.settings, self.folder / f"api-{next(self._numbers)}.log", extra)
         self.children.append(api)
         until(api.ready, timeout_s=30, what="a ready API")
         return api

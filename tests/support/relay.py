@@ -1,4 +1,4 @@
-"""A TCP relay before a server, for tests that cut, mute or refuse connections at a chosen moment."""
+"""A TCP relay before a server, for tests that cut, mute, refuse, slow or swallow connections at a chosen moment."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,10 +10,16 @@ class Relay:
 
     def __init__(self, port: int) -> None:
         self.url = ""
+        self.port = 0
+        """Where the relay listens."""
         self.connections = 0
+        self.delay_s = 0.0
+        """How long each piece is under way, in either direction."""
         self.turned_away = asyncio.Event()
         self._port = port
         self._refusing = False
+        self._passing = asyncio.Event()
+        self._passing.set()
         self._muted: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.StreamWriter] = set()
 
@@ -33,6 +39,14 @@ class Relay:
     def accept(self) -> None:
         """Pass new connections from now on."""
         self._refusing = False
+
+    def swallow(self) -> None:
+        """Pass nothing from now on, in either direction; connections stay, as over a network that is gone."""
+        self._passing.clear()
+
+    def release(self) -> None:
+        """Pass what was swallowed, and all that follows."""
+        self._passing.set()
 
     async def handle(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         """Serve one connection; its end, also before it began, is the caller's to reset."""
@@ -61,6 +75,9 @@ class Relay:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            await self._passing.wait()
             if sink not in self._muted:
                 sink.write(data)
                 await sink.drain()
@@ -80,7 +97,8 @@ async def relay_to(port: int) -> AsyncIterator[Relay]:
         task.add_done_callback(handlers.discard)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    relay.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    relay.port = server.sockets[0].getsockname()[1]
+    relay.url = f"http://127.0.0.1:{relay.port}"
     try:
         yield relay
     finally:

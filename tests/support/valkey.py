@@ -36,7 +36,11 @@ class ValkeyServer:
             "--logfile": str(self.folder / "valkey.log"),
         }
         command = [str(get_binary_path()), *(part for pair in options.items() for part in pair)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # Signals as they are: Python ignores SIGXFSZ, so a file that may not grow is a failed write, as on a full disk,
+        # and not the end of the server.
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, restore_signals=False
+        )
         deadline = time.monotonic() + 20
         with redis.Redis(port=self.port) as client:
             while True:

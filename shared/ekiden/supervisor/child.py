@@ -105,7 +105,8 @@ class Child:
             return
         self.signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(self._process.wait(), grace_s)
+            async with asyncio.timeout(grace_s):
+                await self._process.wait()
         except TimeoutError:
             self._console.say(f"{self.name} does not end; killing it.")
             self.signal(signal.SIGKILL)

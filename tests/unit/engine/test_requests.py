@@ -10,6 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import EngineError, Finish, SamplingParams
+from ekiden_worker.engine.model_runner import ModelRunner
+from ekiden_worker.engine.scheduler import Chunk
 from tests.support.waiting import until
 from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
 
@@ -165,6 +167,54 @@ def test_a_failing_step_ends_its_requests_and_the_engine_goes_on(
     assert engine.ends["a"].error_code == "engine_error"
     assert "broken" not in str(engine.ends["a"].error_message)
     engine.run([[5]], SamplingParams(max_tokens=4))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+)
+def test_a_step_without_enough_memory_is_tried_again_with_less(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    prompts = [[number + 1] * (40 + number) for number in range(8)]
+    params = SamplingParams(max_tokens=20, temperature=0.9, seed=3)
+    expected = make_engine().run(prompts, params)
+    forward = ModelRunner.forward
+
+    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+        if len(chunks) > 3 or sum(chunk.count for chunk in chunks) > 50:
+            raise error
+        return forward(runner, chunks)
+
+    engine = make_engine()
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRunner, "forward", bounded)
+        assert engine.run(prompts, params) == expected
+    assert engine.engine.stats().preemptions > 0
+
+
+def test_an_answer_without_enough_memory_alone_ends_and_the_engine_goes_on(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    forward = ModelRunner.forward
+
+    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+        if any(len(chunk.sequence.ids) > 30 for chunk in chunks):
+            raise MemoryError
+        return forward(runner, chunks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRunner, "forward", bounded)
+        engine.submit("large", [5] * 50, LONG)
+        engine.submit("small", [6], SamplingParams(max_tokens=4))
+        engine.wait("large", "small")
+    assert engine.ends["large"].error_code == "engine_error"
+    assert engine.ends["small"].finish is Finish.LENGTH
 
 
 def test_a_lost_device_ends_the_engine_without_ending_its_requests(

@@ -196,7 +196,10 @@ class BatchEngine:
             self._finish(sequence, Finish.CANCELLED)
 
     def _step(self) -> bool:
-        """Schedule → run → postprocess. A failure ends the step's requests; False when the device itself is lost."""
+        """Schedule → run → postprocess. False when the device itself is lost.
+
+        A step without enough memory is tried again with less in it; any other failure ends the step's requests.
+        """
         chunks = self._scheduler.schedule()
         try:
             tokens = self._compute(chunks)
@@ -204,6 +207,10 @@ class BatchEngine:
             if _device_lost(error):
                 log.error("device_lost", error=str(error))
                 return False
+            if _out_of_memory(error) and self._scheduler.narrow():
+                log.warning("out_of_memory", requests=len(chunks), left=len(self._scheduler.running))
+                self._give_memory_back()
+                return True
             log.exception("step_failed", requests=len(chunks))
             for chunk in chunks:
                 message = "The engine failed on this answer."
@@ -213,6 +220,11 @@ class BatchEngine:
         self._steps += 1
         self._last_step = time.monotonic()
         return True
+
+    def _give_memory_back(self) -> None:
+        """What the allocator keeps in pieces may fit as a whole."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _compute(self, chunks: list[Chunk]) -> dict[str, int]:
         """Run the chunks and sample where they complete a sequence: request id → next id."""
@@ -317,9 +329,14 @@ def _check_params(params: SamplingParams) -> None:
             raise EngineError("out_of_range", f"{name} is out of range.")
 
 
+def _out_of_memory(error: Exception) -> bool:
+    """The CPU's allocator has no type of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def _device_lost(error: Exception) -> bool:
     """A CUDA error other than out-of-memory leaves the process's context unusable."""
-    if isinstance(error, torch.cuda.OutOfMemoryError):
+    if _out_of_memory(error):
         return False
     lost = getattr(torch, "AcceleratorError", None)
     return (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error)

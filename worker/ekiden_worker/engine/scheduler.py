@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.sequence import Sequence
 
+LEAST_BATCHED_TOKENS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -27,6 +29,9 @@ class Scheduler:
         self._blocks = blocks
         self._max_running = max_running
         self._max_batched_tokens = max_batched_tokens
+        # Below the two above after a step that found too little memory.
+        self._room = max_running
+        self._budget = max_batched_tokens
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -42,17 +47,32 @@ class Scheduler:
         else:
             self.waiting.remove(sequence)
         self._blocks.release(sequence)
+        self._room = min(self._room + 1, self._max_running)
+        self._budget = min(2 * self._budget, self._max_batched_tokens)
+
+    def narrow(self) -> bool:
+        """Take on half as much from now on: a step found too little memory. It widens again as sequences end.
+
+        False when the step was as small as it gets.
+        """
+        if len(self.running) <= 1 and self._budget <= LEAST_BATCHED_TOKENS:
+            return False
+        self._room = max(1, len(self.running) // 2)
+        self._budget = max(LEAST_BATCHED_TOKENS, self._budget // 2)
+        while len(self.running) > self._room:
+            self._preempt_youngest()
+        return True
 
     def schedule(self) -> list[Chunk]:
         """The next step: chunks of one id first. Empty only when nothing is running or waiting."""
         decodes = self._decodes()
-        budget = self._max_batched_tokens - len(decodes)
+        budget = self._budget - len(decodes)
         prefills: list[Chunk] = []
         for sequence in list(self.running):
             if sequence.remaining > 1 and budget > 0 and (chunk := self._chunk(sequence, budget)):
                 prefills.append(chunk)
                 budget -= chunk.count
-        while self.waiting and budget > 0 and len(self.running) < self._max_running:
+        while self.waiting and budget > 0 and len(self.running) < self._room:
             if not (chunk := self._admit(budget)):
                 break
             prefills.append(chunk)

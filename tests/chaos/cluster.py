@@ -1,0 +1,136 @@
+"""A fleet on loopback whose every part can be broken: a persistent store, workers, API processes, relays between."""
+
+import asyncio
+import signal
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from ekiden.net import free_port
+from ekiden.settings import Settings, load_settings
+from tests.support.processes import Api, Process, Processes, processes
+from tests.support.relay import Relay, relay_to
+from tests.support.valkey import ValkeyServer, running_valkey
+
+ENGINE_STALL_S = 6.0
+"""Longer than a worker is frozen for: a frozen worker must come back as a zombie, not end as one that hangs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large a fleet is, and how fast its fake engines go. `extra`: more of all processes' environment."""
+
+    workers: int = 3
+    apis: int = 2
+    max_running: int = 32
+    step_s: float = 0.02
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+class Cluster:
+    """The processes of a fleet by their number, and how to break each. Event loop only.
+
+    The last worker and the last API process reach the store over `store_relay`, the others directly. Clients reach
+    each API process over its own relay, whose address outlives the process. Take `lock(part)` to break a part alone.
+    """
+
+    def __init__(self, size: Size, store: ValkeyServer, children: Processes, store_relay: Relay) -> None:
+        self.size = size
+        self.store = store
+        self.store_relay = store_relay
+        self.settings: Settings = children.settings
+        self.workers: list[Process] = []
+        self.apis: list[Api] = []
+        self.relays: list[Relay] = []
+        self.ports: list[int] = []
+        self.send_thrice = False
+        """Every Celery message is to come three times."""
+        self.children = children
+        self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._far = {"EKIDEN_REDIS_URL": f"redis://127.0.0.1:{store_relay.port}/0"}
+
+    def lock(self, part: str) -> asyncio.Lock:
+        """For one part: `worker0`, `api1`, `store`, …"""
+        return self._locks[part]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where clients connect."""
+        return [relay.url for relay in self.relays]
+
+    def fault_file(self, number: int) -> Path:
+        """The engine of this worker fails when the file appears."""
+        return self.children.folder / f"fault-{number}"
+
+    async def start_worker(self, number: int, **extra: str) -> Process:
+        """A worker in a place of its own; returns when it is registered."""
+        self.fault_file(number).unlink(missing_ok=True)
+        environment = {
+            "EKIDEN_TEST_STEP_S": str(self.size.step_s),
+            "EKIDEN_MAX_RUNNING": str(self.size.max_running),
+            "EKIDEN_ENGINE_STALL_S": str(ENGINE_STALL_S),
+            "EKIDEN_TEST_FAULT_FILE": str(self.fault_file(number)),
+            **(self._far if number == self.size.workers - 1 else {}),
+            **dict(self.size.extra),
+            **extra,
+        }
+        return await asyncio.to_thread(self.children.worker, **environment)
+
+    async def start_api(self, number: int) -> Api:
+        """An API process in a place of its own; returns when it is ready."""
+        environment = {
+            "EKIDEN_PORT": str(self.ports[number]),
+            **(self._far if number == self.size.apis - 1 else {}),
+            **dict(self.size.extra),
+        }
+        return await asyncio.to_thread(self.children.api, **environment)
+
+    async def replace_worker(self, number: int, kill: signal.Signals | None, **extra: str) -> None:
+        """End a worker, or wait for an end of its own, and start another; under its lock."""
+        async with self.lock(f"worker{number}"):
+            old = self.workers[number]
+            await asyncio.to_thread(old.end, kill) if kill else await asyncio.to_thread(old.child.wait, 60)
+            self.workers[number] = await self.start_worker(number, **extra)
+
+    async def replace_api(self, number: int, kill: signal.Signals) -> None:
+        """End an API process and start another at the same address; under its lock."""
+        async with self.lock(f"api{number}"):
+            await asyncio.to_thread(self.apis[number].end, kill)
+            self.apis[number] = await self.start_api(number)
+
+    async def ask_store(self, question: Callable[[Any], Any]) -> Any:
+        """Call a function with a blocking client of the store, in a thread."""
+
+        def ask() -> Any:
+            with redis.Redis(port=self.store.port, socket_timeout=20) as client:
+                return question(client)
+
+        return await asyncio.to_thread(ask)
+
+    def check(self) -> None:
+        """Every process that should run does."""
+        for process in [*self.workers, *self.apis]:
+            process.check()
+
+
+@asynccontextmanager
+async def running_cluster(folder: Path, size: Size, **overrides: object) -> AsyncIterator[Cluster]:
+    """A fleet for the length of an `async with` block; `overrides` are settings of all its processes."""
+    async with AsyncExitStack() as stack:
+        (folder / "valkey").mkdir(parents=True)
+        store = stack.enter_context(running_valkey(folder / "valkey", append_only=True))
+        settings = load_settings(redis_url=store.url, key_prefix="chaos", **overrides)
+        children = stack.enter_context(processes(settings, folder))
+        cluster = Cluster(size, store, children, await stack.enter_async_context(relay_to(store.port)))
+        for _ in range(size.apis):
+            port = free_port()
+            cluster.ports.append(port)
+            cluster.relays.append(await stack.enter_async_context(relay_to(port)))
+        cluster.workers += await asyncio.gather(*(cluster.start_worker(number) for number in range(size.workers)))
+        cluster.apis += await asyncio.gather(*(cluster.start_api(number) for number in range(size.apis)))
+        yield cluster

@@ -1,0 +1,206 @@
+"""Breaks a fleet under load and measures what its clients saw of it."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from ekiden.broker import TASK, create_celery
+from ekiden.keys import Keys
+from ekiden.protocol import Message
+from tests.chaos.cluster import Cluster, Size, running_cluster
+from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.load import Load, Track
+from tests.support.store_integrity import check_integrity, check_log
+from tests.support.waiting import until_async
+
+RECOVERY_S = 90.0
+STALL_S = 0.25
+"""An answer that stood still for longer than this was touched by the fault."""
+MAX_AT_ONCE = 3
+
+
+@dataclass(slots=True)
+class Seen:
+    """What clients saw of one kind of fault. `stalls_s`: of the answers that it touched, or where none was, of all."""
+
+    fault: str
+    what: str
+    times: int = 0
+    moved: int = 0
+    stalls_s: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, object]:
+        """For the report: milliseconds."""
+        ms = sorted(round(stall * 1000) for stall in self.stalls_s)
+        cuts = quantiles(ms, n=100, method="inclusive") if len(ms) > 1 else [float(ms[0])] * 99 if ms else [0.0] * 99
+        return {
+            "fault": self.fault,
+            "what": self.what,
+            "times": self.times,
+            "answers": len(ms),
+            "moved": self.moved,
+            "p50_ms": round(cuts[49]),
+            "p99_ms": round(cuts[98]),
+            "max_ms": ms[-1] if ms else 0,
+        }
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one run."""
+
+    answers: int = 0
+    wrong: list[Track] = field(default_factory=list)
+    seen: dict[str, Seen] = field(default_factory=dict)
+    trouble: list[str] = field(default_factory=list)
+
+    def join(self, other: "Outcome") -> None:
+        """Add another run's answers to this one's."""
+        self.answers += other.answers
+        self.wrong += other.wrong
+        self.trouble += other.trouble
+        for name, seen in other.seen.items():
+            self.seen.setdefault(name, seen)
+
+    def figures(self) -> dict[str, object]:
+        """For the report."""
+        kinds = ("lost", "doubled", "altered", "failed")
+        wrong = {kind: sum(track.verdict == kind for track in self.wrong) for kind in kinds}
+        return {"answers": self.answers, **wrong, "faults": [seen.figures() for seen in self.seen.values()]}
+
+
+class Driver:
+    """One fleet under one load. Event loop only."""
+
+    def __init__(self, cluster: Cluster, load: Load, seed: int) -> None:
+        self.cluster = cluster
+        self.load = load
+        self.outcome = Outcome()
+        self._random = random.Random(seed)
+        self._celery = create_celery(cluster.settings)
+        self._keys = Keys(cluster.settings.key_prefix)
+        self._rest = ""
+        load.on_accepted = self._accepted
+
+    def _accepted(self, job: str) -> None:
+        if self.cluster.send_thrice:
+            for _ in range(2):
+                self._celery.send_task(TASK, (job,))
+
+    async def one_by_one(self, faults: Sequence[Fault]) -> None:
+        """Break one thing at a time, and note how long answers stood still."""
+        for fault in faults:
+            if reason := fault.missing:
+                print(f"  {fault.name}: left out, {reason}", flush=True)
+                continue
+            await self._all_moving(time.monotonic())
+            seen = self.outcome.seen.setdefault(fault.name, Seen(fault.name, fault.what))
+            await self._break(fault, seen)
+            print(f"  {seen.figures()}", flush=True)
+
+    async def combined(self, until_answers: int) -> None:
+        """Break several things at once, again and again, until so many answers have ended."""
+        while self.load.ended < until_answers:
+            chosen: list[Fault] = []
+            for fault in self._random.sample(FAULTS, len(FAULTS)):
+                apart = all(not fault.parts & other.parts for other in chosen)
+                if len(chosen) < MAX_AT_ONCE and apart and not fault.missing:
+                    chosen.append(fault)
+            print(f"  {self.load.ended} answers; together: {', '.join(fault.name for fault in chosen)}", flush=True)
+            async with asyncio.TaskGroup() as tasks:
+                for fault in chosen:
+                    tasks.create_task(self._later(fault))
+            await self._all_moving(time.monotonic())
+
+    async def _later(self, fault: Fault) -> None:
+        await asyncio.sleep(self._random.random())  # so that they meet at any point
+        await fault.act(self.cluster, self._random)
+
+    async def _break(self, fault: Fault, seen: Seen) -> None:
+        began = time.monotonic()
+        running = self.load.running
+        await fault.act(self.cluster, self._random)
+        whole = time.monotonic()
+        await self._all_moving(whole)
+        over = time.monotonic()
+        moved = [track for track in self.load.tracks if track.moved(began, over)]
+        touched = [track for track in running if track.moved(began, over) or track.stall_s(began, over) > STALL_S]
+        seen.times += 1
+        seen.moved += len(moved)
+        seen.stalls_s += [track.stall_s(began, over) for track in touched or running]
+        if moved and not fault.moves:
+            self.outcome.trouble.append(f"{fault.name}: {len(moved)} answers moved")
+
+    async def _all_moving(self, since: float) -> None:
+        """Wait until every answer that runs has grown since a moment, and as many run as before."""
+        running = self.load.running
+
+        async def moving() -> bool:
+            return all(track.verdict is not None or (track.progress or 0) > since for track in running)
+
+        await until_async(moving, RECOVERY_S, "the growth of every answer that ran")
+
+    async def settle(self) -> None:
+        """All answers have ended: the store says the same as the clients, and nothing is left over."""
+        self.cluster.check()
+        self.outcome.answers = len(self.load.tracks)
+        self.outcome.wrong = self.load.wrong()
+        self._celery.close()
+        try:
+            await self.cluster.ask_store(self._check_logs)
+            await until_async(self._consistent, RECOVERY_S, "a store without rests of a dead process")
+        except TimeoutError:
+            self.outcome.trouble.append(self._rest)
+        except AssertionError as error:
+            self.outcome.trouble.append(str(error))
+
+    def _check_logs(self, client: Any) -> None:
+        for track in self.load.tracks:
+            if track.job and track.verdict == "whole":
+                question = track.question
+                messages = [Message("user", question.text)]
+                check_log(client, self._keys, track.job, messages, question.seed, question.tokens)
+
+    async def _consistent(self) -> bool:
+        try:
+            await self.cluster.ask_store(lambda client: check_integrity(client, self._keys))
+        except AssertionError as error:
+            self._rest = str(error)
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run: how large the fleet is, how many answers are open at a time, and what is broken."""
+
+    name: str
+    size: Size
+    open_answers: int
+    tokens: tuple[int, int]
+    faults: tuple[Fault, ...] = ()
+    combined_until: int = 0
+
+
+async def run(plan: Plan, folder: Path, seed: int) -> Outcome:
+    """Carry out a plan in an empty folder, which holds the logs of all processes afterwards."""
+    print(f"{plan.name}: {asdict(plan.size)}, {plan.open_answers} answers at a time, seed {seed}", flush=True)
+    async with running_cluster(folder, plan.size) as cluster:
+        load = Load(cluster.urls, plan.open_answers, plan.tokens, seed)
+        driver = Driver(cluster, load, seed)
+        async with load.asking():
+            most = min(plan.open_answers, plan.size.workers * plan.size.max_running)
+
+            async def busy() -> bool:
+                return len(load.running) >= 0.9 * most
+
+            await until_async(busy, RECOVERY_S, "a fleet at work")
+            await driver.one_by_one(plan.faults)
+            await driver.combined(plan.combined_until)
+        await driver.settle()
+    return driver.outcome

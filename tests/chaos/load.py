@@ -1,0 +1,161 @@
+"""Clients that ask without pause, and hold every answer to what an undisturbed run says."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Literal
+
+from ekiden.client import Answer, Client
+from ekiden.errors import EkidenError
+from ekiden.protocol import Accepted, Delta, Done, Message, Moved, Started
+from tests.support.fake_engine import expected_ids, text_of
+
+Verdict = Literal["whole", "lost", "doubled", "altered", "failed"]
+
+NOTED_GAP_S = 0.1
+"""Shorter silences between two pieces of an answer are not noted."""
+ANSWER_TIMEOUT_S = 240.0
+CLIENTS = 12
+
+
+@dataclass(slots=True)
+class Question:
+    """What is asked, and the only right answer."""
+
+    text: str
+    seed: int
+    tokens: int
+
+    def expected(self) -> list[int]:
+        """The ids of an undisturbed run."""
+        return expected_ids([Message("user", self.text)], self.seed, self.tokens)
+
+
+@dataclass(slots=True)
+class Track:
+    """One answer as its client saw it; moments are of time.monotonic()."""
+
+    question: Question
+    job: str | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+    progress: float | None = None
+    """The last moment at which it started or grew."""
+    gaps: list[tuple[float, float]] = field(default_factory=list)
+    moves: list[float] = field(default_factory=list)
+
+    def grew(self) -> None:
+        """It started or grew, now."""
+        now = time.monotonic()
+        if self.progress is not None and now - self.progress > NOTED_GAP_S:
+            self.gaps.append((self.progress, now))
+        self.progress = now
+
+    def moved(self, since: float, until: float) -> bool:
+        """Whether it went to another worker within a span of time."""
+        return any(since < moment < until for moment in self.moves)
+
+    def stall_s(self, since: float, until: float) -> float:
+        """The longest silence that overlaps a span of time; 0 where none was noted."""
+        return max((end - start for start, end in self.gaps if start < until and end > since), default=0.0)
+
+
+class Load:
+    """Keeps a number of answers open until it is told to stop. Event loop only."""
+
+    def __init__(self, urls: list[str], open_answers: int, tokens: tuple[int, int], seed: int) -> None:
+        self._urls = urls
+        self._open_answers = open_answers
+        self._tokens = tokens
+        self._random = random.Random(seed)
+        self._stopping = False
+        self.tracks: list[Track] = []
+        self.on_accepted: Callable[[str], None] = lambda _job: None
+
+    @property
+    def open(self) -> list[Track]:
+        """Answers that have not ended."""
+        return [track for track in self.tracks if track.verdict is None]
+
+    @property
+    def running(self) -> list[Track]:
+        """Open answers that have started."""
+        return [track for track in self.open if track.progress is not None]
+
+    @property
+    def ended(self) -> int:
+        """How many answers have ended."""
+        return sum(track.verdict is not None for track in self.tracks)
+
+    def wrong(self) -> list[Track]:
+        """Answers that ended otherwise than an undisturbed run."""
+        return [track for track in self.tracks if track.verdict not in (None, "whole")]
+
+    @asynccontextmanager
+    async def asking(self) -> AsyncIterator["Load"]:
+        """Ask for the length of an `async with` block; its end waits for the open answers."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(CLIENTS):
+                share = len(range(number, self._open_answers, CLIENTS))
+                turn = number % len(self._urls)
+                tasks.create_task(self._ask(self._urls[turn:] + self._urls[:turn], share))
+            try:
+                yield self
+            finally:
+                self._stopping = True
+
+    async def _ask(self, urls: list[str], share: int) -> None:
+        client = Client(urls, give_up_after_s=None, keepalive_s=1.0, on_retry=lambda _retry: None)
+        async with client, asyncio.TaskGroup() as tasks:
+            for _ in range(share):
+                tasks.create_task(self._ask_on(client))
+
+    async def _ask_on(self, client: Client) -> None:
+        while not self._stopping:
+            track = Track(self._question())
+            self.tracks.append(track)
+            question = track.question
+            answer = client.chat(question.text, seed=question.seed, max_tokens=question.tokens)
+            try:
+                async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                    track.verdict, track.reason = await self._follow(answer, track)
+            except TimeoutError:
+                track.verdict, track.reason = "lost", "it did not end"
+            except EkidenError as error:
+                track.verdict, track.reason = "failed", f"{error.code}: {error}"
+
+    def _question(self) -> Question:
+        number = len(self.tracks)
+        return Question(f"question {number}", self._random.randrange(2**31), self._random.randint(*self._tokens))
+
+    async def _follow(self, answer: Answer, track: Track) -> tuple[Verdict, str]:
+        ids = track.question.expected()
+        whole = text_of(ids)
+        shown = [0, *accumulate(len(text_of([token])) for token in ids)]
+        cursor = length = 0
+        async for event in answer.events():
+            if isinstance(event, Accepted):
+                track.job = event.job
+                self.on_accepted(event.job)
+            elif isinstance(event, Moved):
+                track.moves.append(time.monotonic())
+            elif isinstance(event, Started):
+                track.grew()
+            elif isinstance(event, Delta):
+                track.grew()
+                if event.cursor <= cursor:
+                    return "doubled", f"cursor {event.cursor} after {cursor}"
+                cursor, start, length = event.cursor, length, length + len(event.text)
+                if length != shown[cursor]:
+                    return "doubled" if length > shown[cursor] else "lost", f"{length} characters at cursor {cursor}"
+                if whole[start:length] != event.text:
+                    return "altered", f"at cursor {cursor}"
+            elif isinstance(event, Done):
+                track.grew()
+                if (event.finish_reason, event.cursor, cursor) != ("length", len(ids), len(ids)):
+                    return "lost", f"{event.finish_reason} at {event.cursor}, text up to {cursor}, of {len(ids)}"
+        return "whole", ""
