@@ -11,7 +11,7 @@ from typing import Any
 
 from ekiden.broker import TASK, create_celery
 from ekiden.keys import Keys
-from ekiden.protocol import Message
+from ekiden.memory import decode_turn
 from tests.chaos.cluster import Cluster, Size, running_cluster
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.load import Load, Track
@@ -162,9 +162,12 @@ class Driver:
     def _check_logs(self, client: Any) -> None:
         for track in self.load.tracks:
             if track.job and track.verdict == "whole":
-                question = track.question
-                messages = [Message("user", question.text)]
-                check_log(client, self._keys, track.job, messages, question.seed, question.tokens)
+                expected = track.question.expected()
+                check_log(client, self._keys, track.job, expected.ids, expected.text)
+        for conversation, questions in self.load.conversations.items():
+            turns = [decode_turn(turn) for turn in client.lrange(self._keys.turns(conversation), 0, -1)]
+            kept = [(turn.message, turn.answer) for turn in turns]
+            assert kept == [(question.text, question.expected().text) for question in questions], conversation
 
     async def _consistent(self) -> bool:
         try:

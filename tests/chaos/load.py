@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Literal
 
 from ekiden.client import Answer, Client
 from ekiden.errors import EkidenError
-from ekiden.protocol import Accepted, Delta, Done, Message, Moved, Started
-from tests.support.fake_engine import expected_ids, text_of
+from ekiden.protocol import Accepted, Delta, Done, Moved, Started
+from tests.chaos.question import Question
 
 Verdict = Literal["whole", "lost", "doubled", "altered", "failed"]
 
@@ -20,19 +19,6 @@ NOTED_GAP_S = 0.1
 """Shorter silences between two pieces of an answer are not noted."""
 ANSWER_TIMEOUT_S = 240.0
 CLIENTS = 12
-
-
-@dataclass(slots=True)
-class Question:
-    """What is asked, and the only right answer."""
-
-    text: str
-    seed: int
-    tokens: int
-
-    def expected(self) -> list[int]:
-        """The ids of an undisturbed run."""
-        return expected_ids([Message("user", self.text)], self.seed, self.tokens)
 
 
 @dataclass(slots=True)
@@ -74,6 +60,8 @@ class Load:
         self._random = random.Random(seed)
         self._stopping = False
         self.tracks: list[Track] = []
+        self.conversations: dict[str, list[Question]] = {}
+        """Those whose turns all went well."""
         self.on_accepted: Callable[[str], None] = lambda _job: None
 
     @property
@@ -115,27 +103,39 @@ class Load:
                 tasks.create_task(self._ask_on(client))
 
     async def _ask_on(self, client: Client) -> None:
+        """One question after the other; every fifth begins a kept conversation of two turns."""
         while not self._stopping:
-            track = Track(self._question())
-            self.tracks.append(track)
-            question = track.question
-            answer = client.chat(question.text, seed=question.seed, max_tokens=question.tokens)
-            try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    track.verdict, track.reason = await self._follow(answer, track)
-            except TimeoutError:
-                track.verdict, track.reason = "lost", "it did not end"
-            except EkidenError as error:
-                track.verdict, track.reason = "failed", f"{error.code}: {error}"
+            number = len(self.tracks)
+            question = Question.random(self._random, number, self._tokens)
+            if number % 5 or question.stop:
+                await self._answer(client, question, None)
+            elif conversation := await self._answer(client, question, "new"):
+                following = question.following("And then?")
+                if await self._answer(client, following, conversation):
+                    self.conversations[conversation] = [question, following]
 
-    def _question(self) -> Question:
-        number = len(self.tracks)
-        return Question(f"question {number}", self._random.randrange(2**31), self._random.randint(*self._tokens))
+    async def _answer(self, client: Client, question: Question, conversation: str | None) -> str | None:
+        """Ask, follow and judge; returns the conversation that the answer is kept in, if it went well."""
+        track = Track(question)
+        self.tracks.append(track)
+        answer = client.chat(
+            question.text,
+            conversation=conversation,
+            seed=question.seed,
+            max_tokens=question.tokens,
+            stop=question.stop,
+        )
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                track.verdict, track.reason = await self._follow(answer, track)
+        except TimeoutError:
+            track.verdict, track.reason = "lost", "it did not end"
+        except EkidenError as error:
+            track.verdict, track.reason = "failed", f"{error.code}: {error}"
+        return answer.conversation if track.verdict == "whole" else None
 
     async def _follow(self, answer: Answer, track: Track) -> tuple[Verdict, str]:
-        ids = track.question.expected()
-        whole = text_of(ids)
-        shown = [0, *accumulate(len(text_of([token])) for token in ids)]
+        expected = track.question.expected()
         cursor = length = 0
         async for event in answer.events():
             if isinstance(event, Accepted):
@@ -150,12 +150,14 @@ class Load:
                 if event.cursor <= cursor:
                     return "doubled", f"cursor {event.cursor} after {cursor}"
                 cursor, start, length = event.cursor, length, length + len(event.text)
-                if length != shown[cursor]:
-                    return "doubled" if length > shown[cursor] else "lost", f"{length} characters at cursor {cursor}"
-                if whole[start:length] != event.text:
+                if length != expected.shown[cursor]:
+                    kind: Verdict = "doubled" if length > expected.shown[cursor] else "lost"
+                    return kind, f"{length} characters at cursor {cursor}"
+                if expected.text[start:length] != event.text:
                     return "altered", f"at cursor {cursor}"
             elif isinstance(event, Done):
                 track.grew()
-                if (event.finish_reason, event.cursor, cursor) != ("length", len(ids), len(ids)):
-                    return "lost", f"{event.finish_reason} at {event.cursor}, text up to {cursor}, of {len(ids)}"
+                end = (event.finish_reason, event.cursor, length)
+                if end != (expected.finish_reason, len(expected.ids), len(expected.text)):
+                    return "lost", f"{end} after cursor {cursor}"
         return "whole", ""
