@@ -14,11 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ekiden.settings import DEFAULT_MODEL
 from tests.benchmarks.common import report
 from tests.chaos import real
 from tests.chaos.drive import Outcome, run
 from tests.chaos.plans import alone, every_fault, together
-from tests.chaos.report import write
+from tests.chaos.report import PAGE, write
 from tests.support.seeded import SEED
 
 ASKED_MS = {
@@ -27,8 +28,6 @@ ASKED_MS = {
     "api_killed": {"p99_ms": 1000},
     "rolling_restart": {"p99_ms": 1000},
 }
-
-REAL_TOKENS = 32
 
 
 def missed(figures: Mapping[str, Any]) -> list[str]:
@@ -42,11 +41,14 @@ def missed(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-async def break_everything(folder: Path, times: int, answers: int, real_answers: int) -> tuple[Outcome, real.Compared]:
+async def break_everything(folder: Path, options: argparse.Namespace) -> tuple[Outcome, real.Compared]:
     """The whole run; logs of all processes go to the folder."""
-    outcome = await run(alone("alone", every_fault(times)), folder / "alone", SEED)
-    outcome.join(await run(together("together", answers - outcome.answers), folder / "together", SEED))
-    return outcome, await real.compare(folder / "real", real_answers, REAL_TOKENS, SEED)
+    outcome = await run(alone("alone", every_fault(options.times)), folder / "alone", SEED)
+    left = options.answers - outcome.answers
+    outcome.join(await run(together("together", left), folder / "together", SEED))
+    return outcome, await real.compare(
+        folder / "real", options.real, options.tokens, SEED, model=options.model, device=options.device
+    )
 
 
 def main() -> None:
@@ -55,14 +57,18 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10, help="how often the most frequent faults happen alone")
     parser.add_argument("--answers", type=int, default=10_000, help="answers of the fake engine in all")
     parser.add_argument("--real", type=int, default=300, help="answers of the real model")
+    parser.add_argument("--tokens", type=int, default=32, help="length of those")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="the real model: as EKIDEN_MODEL")
+    parser.add_argument("--device", default="cpu", help="where it runs: as EKIDEN_DEVICE")
+    parser.add_argument("--page", type=Path, default=PAGE, help="where the table goes")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ekiden-chaos-"))
-    outcome, compared = asyncio.run(break_everything(folder, options.times, options.answers, options.real))
+    outcome, compared = asyncio.run(break_everything(folder, options))
     figures = outcome.figures()
     figures["real_model"] = {**asdict(compared), "wrong": len(compared.wrong)}
     for line in (*outcome.trouble, *(f"{track.verdict}: {track.reason}" for track in outcome.wrong), *compared.wrong):
         print(line, file=sys.stderr)
-    write(figures)
+    write(figures, options.page)
     checks = {"answers": [*outcome.wrong, *compared.wrong], "order": outcome.trouble}
     wrong = [name for name, found in checks.items() if found]
     if wrong:

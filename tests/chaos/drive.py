@@ -4,10 +4,13 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
+
+from kombu.exceptions import OperationalError
 
 from ekiden.broker import TASK, create_celery
 from ekiden.keys import Keys
@@ -84,13 +87,20 @@ class Driver:
         self._random = random.Random(seed)
         self._celery = create_celery(cluster.settings)
         self._keys = Keys(cluster.settings.key_prefix)
+        self._sending: set[asyncio.Task[None]] = set()
         self._rest = ""
         load.on_accepted = self._accepted
 
     def _accepted(self, job: str) -> None:
         if self.cluster.send_thrice:
+            task = asyncio.create_task(asyncio.to_thread(self._send_twice, job))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+    def _send_twice(self, job: str) -> None:
+        with suppress(OperationalError):  # the store is away: then nothing is delivered
             for _ in range(2):
-                self._celery.send_task(TASK, (job,))
+                self._celery.send_task(TASK, (job,), retry=False)
 
     async def one_by_one(self, faults: Sequence[Fault]) -> None:
         """Break one thing at a time, and note how long answers stood still."""
@@ -137,7 +147,7 @@ class Driver:
             self.outcome.trouble.append(f"{fault.name}: {len(moved)} answers moved")
 
     async def _all_moving(self, since: float) -> None:
-        """Wait until every answer that runs has grown since a moment, and as many run as before."""
+        """Wait until every answer that runs has grown since a moment, or has ended."""
         running = self.load.running
 
         async def moving() -> bool:
@@ -150,6 +160,7 @@ class Driver:
         self.cluster.check()
         self.outcome.answers = len(self.load.tracks)
         self.outcome.wrong = self.load.wrong()
+        await asyncio.gather(*self._sending)
         self._celery.close()
         try:
             await self.cluster.ask_store(self._check_logs)

@@ -18,7 +18,7 @@ from ekiden.client import Client
 from ekiden.client.frames import Sampling
 from ekiden.keys import Keys
 from ekiden.protocol import Message, Moved
-from ekiden.settings import load_settings
+from ekiden.settings import DEFAULT_MODEL, load_settings
 from ekiden.wire import decode_record
 from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.sampler import sample
@@ -28,7 +28,12 @@ from tests.chaos.faults import BY_NAME
 from tests.support.prompts import prompt_of
 
 TIE = 1e-4
-SIZE = Size(max_running=8, extra=(("EKIDEN_ENGINE", "tests.support.checked_engine:load"), ("EKIDEN_THREADS", "1")))
+WORKER = {
+    "EKIDEN_ENGINE": "tests.support.checked_engine:load",
+    "EKIDEN_THREADS": "1",
+    "EKIDEN_DTYPE": "float32",
+    "EKIDEN_KV_CACHE_TOKENS": "8192",  # three workers may share one GPU
+}
 FAULTS = ("worker_killed", "worker_drained", "clients_cut", "worker_killed", "api_killed", "store_killed")
 SUBJECTS = ("the sea", "a lighthouse", "gravity", "bread", "Kyoto", "a violin", "winter", "primes", "bees", "tea")
 ORDERS = ("Write a sentence about {}.", "Explain {} to a child.", "List facts about {}.", "{}とは何ですか。")
@@ -78,10 +83,13 @@ class _Heard:
     moved: bool
 
 
-async def compare(folder: Path, answers: int, tokens: int, seed: int) -> Compared:
+async def compare(
+    folder: Path, answers: int, tokens: int, seed: int, *, model: str = DEFAULT_MODEL, device: str = "cpu"
+) -> Compared:
     """Ask every question of an undisturbed fleet, then of one that is being broken."""
     questions = [Question.number(number, tokens) for number in range(answers)]
-    async with running_cluster(folder, SIZE) as cluster:
+    size = Size(max_running=8, extra=(*WORKER.items(), ("EKIDEN_MODEL", model), ("EKIDEN_DEVICE", device)))
+    async with running_cluster(folder, size) as cluster:
         undisturbed = await _ask_all(cluster, questions)
         asking = asyncio.create_task(_ask_all(cluster, questions))
         await _break_until(asking, cluster, random.Random(seed))
@@ -90,7 +98,7 @@ async def compare(folder: Path, answers: int, tokens: int, seed: int) -> Compare
     judge: _Judge | None = None
     for question, calm, torn in zip(questions, undisturbed, disturbed, strict=True):
         if (calm.ids, calm.text) != (torn.ids, torn.text):
-            judge = judge or _Judge()
+            judge = judge or _Judge(model, device)
             if judge.either_is_right(question, calm.ids, torn.ids):
                 result.ties += 1
                 print(f"  a tie: {question.text!r}")
@@ -134,8 +142,9 @@ async def _records(cluster: Cluster, log: str) -> list[Any]:
 class _Judge:
     """Says whether two answers part at a place where noise decides."""
 
-    def __init__(self) -> None:
-        self._model, self._tokenizer = load_model(load_settings())
+    def __init__(self, model: str, device: str) -> None:
+        self._device = device
+        self._model, self._tokenizer = load_model(load_settings(model=model, device=device, dtype="float32"))
 
     def either_is_right(self, question: Question, calm: list[int], torn: list[int]) -> bool:
         agreed = next((n for n, (a, b) in enumerate(zip(calm, torn, strict=False)) if a != b), None)
@@ -143,7 +152,7 @@ class _Judge:
             return False  # one is shorter, or the texts differ
         prompt = prompt_of(self._tokenizer, [Message("user", question.text)])
         with torch.inference_mode():
-            logits = self._model(torch.tensor([prompt + calm[:agreed]])).logits[0, -1].float()
+            logits = self._model(torch.tensor([prompt + calm[:agreed]], device=self._device)).logits[0, -1]
         pair = (calm[agreed], torn[agreed])
         rows = torch.stack([row for token_id in pair for row in _with_noise(logits, token_id)])
         choices = sample(rows, [question.params] * len(rows), [len(prompt) + agreed] * len(rows))
@@ -152,7 +161,7 @@ class _Judge:
 
 def _with_noise(logits: torch.Tensor, token_id: int) -> list[torch.Tensor]:
     """Logits [vocab_size] with noise that makes an id likelier, or moves the mass before and behind it."""
-    ids = torch.arange(len(logits))
+    ids = torch.arange(len(logits), device=logits.device)
     alone = TIE * (ids == token_id)
     before = TIE * (ids <= token_id)
     return [logits + alone, logits - alone, logits + before, logits - before]

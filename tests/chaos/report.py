@@ -10,7 +10,7 @@ BEGIN, END = "<!-- figures: written by `make chaos` -->", "<!-- end of figures -
 HEADER = ("fault", "times", "answers touched", "moved", "stall p50", "p99", "longest")
 
 
-def write(figures: Mapping[str, Any], page: Path = PAGE) -> None:
+def write(figures: Mapping[str, Any], page: Path) -> None:
     """Replace what stands between the page's two marks."""
     text = page.read_text()
     before, rest = text.split(BEGIN)
