@@ -139,7 +139,9 @@ class Driver:
         await self._all_moving(whole)
         over = time.monotonic()
         moved = [track for track in self.load.tracks if track.moved(began, over)]
-        touched = [track for track in running if track.moved(began, over) or track.stall_s(began, over) > STALL_S]
+        touched = [
+            track for track in self.load.tracks if track.moved(began, over) or track.stall_s(began, over) > STALL_S
+        ]
         seen.times += 1
         seen.moved += len(moved)
         seen.stalls_s += [track.stall_s(began, over) for track in touched or running]

@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish take
+--!include core timers watch queue conversation finish park take spread
 -- Give a worker up to `free` queued jobs of its model; the store chooses.
 -- ARGV 2 worker · 3 model · 4 free
 -- Returns claims (lib/take.lua), or nil when the worker is fenced
@@ -23,10 +23,18 @@ for _, id in ipairs(redis.call('ZRANGE', key('queue', model) .. ':solo', 0, 15))
   end
 end
 
+-- A worker that has its share leaves a new job to the others, and tells them. One that waited for a beat is anybody's:
+-- the others may be full, slow or dead by now.
 local claims = {}
+local owned, share = redis.call('SCARD', key('worker', worker .. ':jobs')), nil
 while #claims < free do
   local job = next_job(model)
   if not job then break end
+  share = share or fair_share(worker, model)
+  if owned + #claims >= share and now - job.created < policy.beat_ms then
+    if redis.call('HSETNX', key('job', job.id), 'offered', 1) == 1 then wake(model) end
+    break
+  end
   claims[#claims + 1] = take(job, worker)
 end
 flush()

@@ -3,7 +3,7 @@
 -- job:<id> HASH: state fence attempt deaths owner n user client digest model prio seq on_disconnect solo solo_for
 --   created claimed first ended (ms) · queue_due run_due park_due abandon_at (ms) · parks (how often) · of a parked one:
 --   run_left (ms) · asked of its worker: cancel park ('1') · started ('1') prompt_tokens cached dropped retokenized
---   first_turn · reason code message · of a conversation: conv turn same ('1')
+--   first_turn · offered ('1': left to less busy workers) · reason code message · of a conversation: conv turn same ('1')
 local P = KEYS[1]
 local policy = cmsgpack.unpack(ARGV[1])
 
