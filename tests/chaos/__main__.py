@@ -44,7 +44,7 @@ def missed(figures: Mapping[str, Any]) -> list[str]:
 async def break_everything(folder: Path, options: argparse.Namespace) -> tuple[Outcome, real.Compared]:
     """The whole run; logs of all processes go to the folder."""
     outcome = await run(alone("alone", every_fault(options.times)), folder / "alone", SEED)
-    left = options.answers - outcome.answers
+    left = max(options.answers - outcome.answers, options.answers // 2)
     outcome.join(await run(together("together", left), folder / "together", SEED))
     return outcome, await real.compare(
         folder / "real", options.real, options.tokens, SEED, model=options.model, device=options.device

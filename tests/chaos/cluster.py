@@ -1,6 +1,7 @@
 """A fleet on loopback whose every part can be broken: a persistent store, workers, API processes, relays between."""
 
 import asyncio
+import os
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -11,11 +12,17 @@ from typing import Any
 
 import redis
 
+from ekiden.exit_codes import ENGINE_LOST
+from ekiden.keys import Keys
 from ekiden.net import free_port
 from ekiden.settings import Settings, load_settings
-from tests.support.processes import Api, Process, Processes, processes
+from tests.support.processes import Api, Process, Processes, processes, python_path
 from tests.support.relay import Relay, relay_to
+from tests.support.store_integrity import check_integrity
 from tests.support.valkey import ValkeyServer, running_valkey
+from tests.support.waiting import until_async
+
+STEPPED_CLOCK = Path(__file__).parents[1] / "support" / "stepped_clock"
 
 ENGINE_STALL_S = 6.0
 """Longer than a worker is frozen for: a frozen worker must come back as a zombie, not end as one that hangs."""
@@ -63,11 +70,15 @@ class Cluster:
         """Where clients connect."""
         return [relay.url for relay in self.relays]
 
+    def clock_file(self, number: int) -> Path:
+        """This worker's wall clock is off by the seconds in this file."""
+        return self.children.folder / f"clock-{number}"
+
     def fault_file(self, number: int) -> Path:
         """The engine of this worker fails when the file appears."""
         return self.children.folder / f"fault-{number}"
 
-    async def start_worker(self, number: int, **extra: str) -> Process:
+    async def start_worker(self, number: int) -> Process:
         """A worker in a place of its own; returns when it is registered."""
         self.fault_file(number).unlink(missing_ok=True)
         environment = {
@@ -75,9 +86,10 @@ class Cluster:
             "EKIDEN_MAX_RUNNING": str(self.size.max_running),
             "EKIDEN_ENGINE_STALL_S": str(ENGINE_STALL_S),
             "EKIDEN_TEST_FAULT_FILE": str(self.fault_file(number)),
+            "EKIDEN_TEST_CLOCK_FILE": str(self.clock_file(number)),
+            "PYTHONPATH": os.pathsep.join([str(STEPPED_CLOCK), python_path()]),
             **(self._far if number == self.size.workers - 1 else {}),
             **dict(self.size.extra),
-            **extra,
         }
         return await asyncio.to_thread(self.children.worker, **environment)
 
@@ -90,18 +102,36 @@ class Cluster:
         }
         return await asyncio.to_thread(self.children.api, **environment)
 
-    async def replace_worker(self, number: int, kill: signal.Signals | None, **extra: str) -> None:
-        """End a worker, or wait for an end of its own, and start another; under its lock."""
+    async def replace_worker(self, number: int, kill: signal.Signals) -> None:
+        """End a worker with a signal and start another; under its lock."""
         async with self.lock(f"worker{number}"):
-            old = self.workers[number]
-            await asyncio.to_thread(old.end, kill) if kill else await asyncio.to_thread(old.child.wait, 60)
-            self.workers[number] = await self.start_worker(number, **extra)
+            await self._end(self.workers[number], kill)
+            self.workers[number] = await self.start_worker(number)
+
+    async def fail_engine(self, number: int, how: str) -> None:
+        """Let a worker's engine fail, wait until the process gives up, and start another; under its lock."""
+        async with self.lock(f"worker{number}"):
+            self.tell_engine(number, how)
+            status = await asyncio.to_thread(self.workers[number].child.wait, 60)
+            assert status == ENGINE_LOST, self.workers[number].text()
+            self.workers[number] = await self.start_worker(number)
+
+    def tell_engine(self, number: int, how: str) -> None:
+        """Put the file that an engine fails by in place, whole."""
+        aside = self.fault_file(number).with_suffix(".new")
+        aside.write_text(how)
+        aside.rename(self.fault_file(number))
 
     async def replace_api(self, number: int, kill: signal.Signals) -> None:
         """End an API process and start another at the same address; under its lock."""
         async with self.lock(f"api{number}"):
-            await asyncio.to_thread(self.apis[number].end, kill)
+            await self._end(self.apis[number], kill)
             self.apis[number] = await self.start_api(number)
+
+    async def _end(self, process: Process, kill: signal.Signals) -> None:
+        process.check()  # it must not have ended by itself
+        status = await asyncio.to_thread(process.end, kill)
+        assert status == (-kill if kill is signal.SIGKILL else 0), process.text()
 
     async def ask_store(self, question: Callable[[Any], Any]) -> Any:
         """Call a function with a blocking client of the store, in a thread."""
@@ -116,6 +146,23 @@ class Cluster:
         """Every process that should run does."""
         for process in [*self.workers, *self.apis]:
             process.check()
+
+    async def check_store(self) -> None:
+        """Raise AssertionError unless nothing is left over in an idle store, once dead processes are known as such."""
+        keys, rest = Keys(self.settings.key_prefix), [""]
+
+        async def consistent() -> bool:
+            try:
+                await self.ask_store(lambda client: check_integrity(client, keys))
+            except AssertionError as error:
+                rest[0] = str(error)
+                return False
+            return True
+
+        try:
+            await until_async(consistent, 90)
+        except TimeoutError:
+            raise AssertionError(rest[0]) from None
 
 
 @asynccontextmanager

@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import quantiles
@@ -18,39 +18,51 @@ from ekiden.memory import decode_turn
 from tests.chaos.cluster import Cluster, Size, running_cluster
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.load import Load, Track
-from tests.support.store_integrity import check_integrity, check_log
+from tests.chaos.witness import Witness
+from tests.support.store_integrity import check_log
 from tests.support.waiting import until_async
 
 RECOVERY_S = 90.0
-STALL_S = 0.25
-"""An answer that stood still for longer than this was touched by the fault."""
 MAX_AT_ONCE = 3
 
 
 @dataclass(slots=True)
 class Seen:
-    """What clients saw of one kind of fault. `stalls_s`: of the answers that it touched, or where none was, of all."""
+    """What clients saw of one kind of fault.
+
+    `stalls_s`: of the answers that moved, lost their connection or stood still for long. `waits_s`: from accepted to
+    started, of those that were asked for meanwhile.
+    """
 
     fault: str
     what: str
     times: int = 0
     moved: int = 0
     stalls_s: list[float] = field(default_factory=list)
+    waits_s: list[float] = field(default_factory=list)
 
     def figures(self) -> dict[str, object]:
         """For the report: milliseconds."""
-        ms = sorted(round(stall * 1000) for stall in self.stalls_s)
-        cuts = quantiles(ms, n=100, method="inclusive") if len(ms) > 1 else [float(ms[0])] * 99 if ms else [0.0] * 99
+        p50, p99 = _percentiles_ms(self.stalls_s)
         return {
             "fault": self.fault,
             "what": self.what,
             "times": self.times,
-            "answers": len(ms),
+            "touched": len(self.stalls_s),
             "moved": self.moved,
-            "p50_ms": round(cuts[49]),
-            "p99_ms": round(cuts[98]),
-            "max_ms": ms[-1] if ms else 0,
+            "p50_ms": p50,
+            "p99_ms": p99,
+            "max_ms": round(1000 * max(self.stalls_s, default=0)),
+            "start_p99_ms": _percentiles_ms(self.waits_s)[1],
         }
+
+
+def _percentiles_ms(seconds: list[float]) -> tuple[int, int]:
+    """The median and the 99th percentile; zeros of nothing."""
+    if len(seconds) < 2:
+        return (round(1000 * sum(seconds)),) * 2
+    cuts = quantiles(seconds, n=100, method="inclusive")
+    return round(1000 * cuts[49]), round(1000 * cuts[98])
 
 
 @dataclass(slots=True)
@@ -88,10 +100,11 @@ class Driver:
         self._celery = create_celery(cluster.settings)
         self._keys = Keys(cluster.settings.key_prefix)
         self._sending: set[asyncio.Task[None]] = set()
-        self._rest = ""
+        self.witness = Witness(cluster.urls)
         load.on_accepted = self._accepted
 
     def _accepted(self, job: str) -> None:
+        self.witness.follow(job)
         if self.cluster.send_thrice:
             task = asyncio.create_task(asyncio.to_thread(self._send_twice, job))
             self._sending.add(task)
@@ -126,6 +139,7 @@ class Driver:
                 for fault in chosen:
                     tasks.create_task(self._later(fault))
             await self._all_moving(time.monotonic())
+            self.cluster.check()
 
     async def _later(self, fault: Fault) -> None:
         await asyncio.sleep(self._random.random())  # so that they meet at any point
@@ -133,18 +147,19 @@ class Driver:
 
     async def _break(self, fault: Fault, seen: Seen) -> None:
         began = time.monotonic()
-        running = self.load.running
         await fault.act(self.cluster, self._random)
-        whole = time.monotonic()
-        await self._all_moving(whole)
+        await self._all_moving(time.monotonic())
+        if not fault.moves:
+            # Part of the check: a worker that was wrongly taken for dead would be so by now.
+            await asyncio.sleep(self.cluster.settings.lease_s + 0.5)
         over = time.monotonic()
+        self.cluster.check()
         moved = [track for track in self.load.tracks if track.moved(began, over)]
-        touched = [
-            track for track in self.load.tracks if track.moved(began, over) or track.stall_s(began, over) > STALL_S
-        ]
+        touched = [track for track in self.load.tracks if track.touched(began, over)]
         seen.times += 1
         seen.moved += len(moved)
-        seen.stalls_s += [track.stall_s(began, over) for track in touched or running]
+        seen.stalls_s += [track.stall_s(began, over) for track in touched]
+        seen.waits_s += [wait for track in self.load.tracks if (wait := track.waited_s(began, over)) is not None]
         if moved and not fault.moves:
             self.outcome.trouble.append(f"{fault.name}: {len(moved)} answers moved")
 
@@ -162,13 +177,12 @@ class Driver:
         self.cluster.check()
         self.outcome.answers = len(self.load.tracks)
         self.outcome.wrong = self.load.wrong()
+        self.outcome.trouble += self.witness.wrong
         await asyncio.gather(*self._sending)
         self._celery.close()
         try:
             await self.cluster.ask_store(self._check_logs)
-            await until_async(self._consistent, RECOVERY_S, "a store without rests of a dead process")
-        except TimeoutError:
-            self.outcome.trouble.append(self._rest)
+            await self.cluster.check_store()
         except AssertionError as error:
             self.outcome.trouble.append(str(error))
 
@@ -181,14 +195,6 @@ class Driver:
             turns = [decode_turn(turn) for turn in client.lrange(self._keys.turns(conversation), 0, -1)]
             kept = [(turn.message, turn.answer) for turn in turns]
             assert kept == [(question.text, question.expected().text) for question in questions], conversation
-
-    async def _consistent(self) -> bool:
-        try:
-            await self.cluster.ask_store(lambda client: check_integrity(client, self._keys))
-        except AssertionError as error:
-            self._rest = str(error)
-            return False
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +209,29 @@ class Plan:
     combined_until: int = 0
 
 
+@asynccontextmanager
+async def watching(witness: Witness) -> AsyncIterator[None]:
+    """Have a witness watch for the length of an `async with` block; its end waits for the ends of what it follows."""
+    task = asyncio.create_task(witness.watch())
+
+    async def done() -> bool:
+        return witness.done or task.done()
+
+    try:
+        yield
+        await until_async(done, RECOVERY_S, "the ends that the witness waits for")
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def run(plan: Plan, folder: Path, seed: int) -> Outcome:
     """Carry out a plan in an empty folder, which holds the logs of all processes afterwards."""
     print(f"{plan.name}: {asdict(plan.size)}, {plan.open_answers} answers at a time, seed {seed}", flush=True)
     async with running_cluster(folder, plan.size) as cluster:
         load = Load(cluster.urls, plan.open_answers, plan.tokens, seed)
         driver = Driver(cluster, load, seed)
-        async with load.asking():
+        async with load.asking(), watching(driver.witness):
             most = min(plan.open_answers, plan.size.workers * plan.size.max_running)
 
             async def busy() -> bool:

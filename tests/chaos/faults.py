@@ -2,20 +2,21 @@
 
 import asyncio
 import random
-import resource
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ekiden.broker import queue_key
 from tests.chaos.cluster import Cluster
+from tests.support.waiting import until_async
 
 Act = Callable[[Cluster, random.Random], Awaitable[None]]
 
 EVERYTHING = "worker api clients"
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+LINUX = sys.platform == "linux"
+DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Fault:
     @property
     def missing(self) -> str | None:
         """Why it cannot be done on this machine."""
-        return f"{FAKETIME} is not here" if self.act is clock_step and not FAKETIME.exists() else None
+        return "only Linux limits another process's files" if self.act is disk_full and not LINUX else None
 
 
 def some(cluster: Cluster, rng: random.Random) -> int:
@@ -57,15 +58,11 @@ async def worker_frozen(cluster: Cluster, rng: random.Random) -> None:
 
 
 async def engine_hung(cluster: Cluster, rng: random.Random) -> None:
-    number = some(cluster, rng)
-    cluster.fault_file(number).write_text("hang")
-    await cluster.replace_worker(number, None)
+    await cluster.fail_engine(some(cluster, rng), "hang")
 
 
 async def engine_lost(cluster: Cluster, rng: random.Random) -> None:
-    number = some(cluster, rng)
-    cluster.fault_file(number).write_text("memory")
-    await cluster.replace_worker(number, None)
+    await cluster.fail_engine(some(cluster, rng), "end")
 
 
 async def api_killed(cluster: Cluster, rng: random.Random) -> None:
@@ -142,38 +139,42 @@ async def store_full(cluster: Cluster, _rng: random.Random) -> None:
 
 async def disk_full(cluster: Cluster, _rng: random.Random) -> None:
     """The server's files may grow no more: its writes fail as on a full disk, and it refuses commands."""
+    from resource import RLIMIT_FSIZE, prlimit  # Linux only
 
     def unwritable(client: Any) -> bool:
         return bool(client.info("persistence")["aof_last_write_status"] != "ok")
 
+    async def refuses() -> bool:
+        return bool(await cluster.ask_store(unwritable))
+
+    async def accepts() -> bool:
+        return not await refuses()
+
     async with cluster.lock("store"):
-        process = cluster.store.process
-        assert process is not None
-        before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1, before[1]))
-        while not await cluster.ask_store(unwritable):
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(2.0)  # the fault itself
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, before)
-        while await cluster.ask_store(unwritable):
-            await asyncio.sleep(0.05)
+        assert cluster.store.process is not None
+        pid = cluster.store.process.pid
+        before = prlimit(pid, RLIMIT_FSIZE)
+        prlimit(pid, RLIMIT_FSIZE, (1, before[1]))
+        try:
+            await until_async(refuses, DEADLINE_S, "a store that cannot write")
+            await asyncio.sleep(2.0)  # the fault itself
+        finally:
+            prlimit(pid, RLIMIT_FSIZE, before)
+        await until_async(accepts, DEADLINE_S, "a store that can write")
 
 
 async def clock_step(cluster: Cluster, rng: random.Random) -> None:
     number = some(cluster, rng)
-    clock = cluster.fault_file(number).with_name(f"clock-{number}")
-    clock.write_text("+0")
-    fake = {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_CACHE_DURATION": "1",
-    }
-    await cluster.replace_worker(number, signal.SIGTERM, **fake)
-    for step in ("+3600", "-3600", "+0"):
-        clock.write_text(step)
-        await asyncio.sleep(2.0)  # the fault itself: the library looks once a second
-    await cluster.replace_worker(number, signal.SIGTERM)
+    clock = cluster.clock_file(number)
+    async with cluster.lock(f"worker{number}"):
+        for step in ("3600", "-3600", "0"):
+            clock.write_text(step)
+
+            async def seen(step: str = step) -> bool:
+                return clock.with_suffix(".seen").exists() and clock.with_suffix(".seen").read_text() == step
+
+            await until_async(seen, DEADLINE_S, "a worker that looks at its clock")
+            await asyncio.sleep(1.0)  # part of the fault: some beats at this time
 
 
 async def messages_deleted(cluster: Cluster, _rng: random.Random) -> None:
@@ -182,6 +183,15 @@ async def messages_deleted(cluster: Cluster, _rng: random.Random) -> None:
         async with cluster.lock("store"):
             await cluster.ask_store(lambda client: client.delete(key))
         await asyncio.sleep(0.1)  # part of the fault: more messages come
+
+
+async def messages_refused(cluster: Cluster, _rng: random.Random) -> None:
+    """No message can be sent: workers find jobs by their beats alone."""
+    async with cluster.lock("store"):
+        await cluster.ask_store(lambda client: client.acl_setuser("default", enabled=True, commands=["-lpush"]))
+    await asyncio.sleep(5.0)  # the fault itself
+    async with cluster.lock("store"):
+        await cluster.ask_store(lambda client: client.acl_setuser("default", enabled=True, commands=["+lpush"]))
 
 
 async def messages_tripled(cluster: Cluster, _rng: random.Random) -> None:
@@ -206,8 +216,8 @@ FAULTS = (
     _fault("worker_drained", "a worker: SIGTERM; it drains and hands over", worker_drained, "worker", moves=True),
     _fault("worker_frozen", "a worker: SIGSTOP past its lease, then SIGCONT", worker_frozen, "worker", moves=True),
     _fault("engine_hung", "a worker's engine hangs", engine_hung, "worker", moves=True),
-    _fault("engine_lost", "a worker's engine thread ends, out of memory", engine_lost, "worker", moves=True),
-    _fault("clock_step", "a worker's clock: an hour forward, two hours back", clock_step, "worker", moves=True),
+    _fault("engine_lost", "a worker's engine thread ends", engine_lost, "worker", moves=True),
+    _fault("clock_step", "a worker's clock: an hour forward, two hours back", clock_step, "worker"),
     _fault("api_killed", "an API process: SIGKILL", api_killed, "api"),
     _fault("clients_cut", "every client's connection: reset", clients_cut, "clients"),
     _fault("triple_death", "a worker, an API process, all connections at once", triple_death, EVERYTHING, moves=True),
@@ -217,9 +227,10 @@ FAULTS = (
     _fault("connections_killed", "all connections to the store killed, 20 times", connections_killed, "store"),
     _fault("store_full", "the store: out of memory for 3 s", store_full, "store"),
     _fault("disk_full", "the store: its disk is full for 2 s", disk_full, "store"),
-    _fault("store_far", "100 ms each way to the store for 5 s, one worker and one API", store_far, "way"),
+    _fault("store_far", "0.1 s and more each way to the store for 5 s, one worker and one API", store_far, "way"),
     _fault("store_unreachable", "no way to the store past the lease, likewise", store_unreachable, "way", moves=True),
     _fault("messages_deleted", "all Celery messages deleted, for 5 s", messages_deleted, "messages"),
+    _fault("messages_refused", "no Celery message can be sent, for 5 s", messages_refused, "messages"),
     _fault("messages_tripled", "each Celery message delivered three times, for 5 s", messages_tripled, "messages"),
     _fault("rolling_restart", "all workers and APIs one by one: SIGTERM", rolling_restart, EVERYTHING, moves=True),
 )

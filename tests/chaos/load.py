@@ -10,13 +10,15 @@ from typing import Literal
 
 from ekiden.client import Answer, Client
 from ekiden.errors import EkidenError
-from ekiden.protocol import Accepted, Delta, Done, Moved, Started
+from ekiden.protocol import Accepted, Attached, Delta, Done, Moved, Started
 from tests.chaos.question import Question
 
 Verdict = Literal["whole", "lost", "doubled", "altered", "failed"]
 
 NOTED_GAP_S = 0.1
 """Shorter silences between two pieces of an answer are not noted."""
+STALL_S = 0.25
+"""An answer that stood still for longer was touched by a fault."""
 ANSWER_TIMEOUT_S = 240.0
 CLIENTS = 12
 
@@ -29,14 +31,30 @@ class Track:
     job: str | None = None
     verdict: Verdict | None = None
     reason: str = ""
+    accepted: float | None = None
+    started: float | None = None
     progress: float | None = None
     """The last moment at which it started or grew."""
+    attempt: int = 0
     gaps: list[tuple[float, float]] = field(default_factory=list)
     moves: list[float] = field(default_factory=list)
+    attaches: list[float] = field(default_factory=list)
+
+    def accept(self, job: str) -> None:
+        """The service has it, since now or longer."""
+        self.job = job
+        self.accepted = self.accepted or time.monotonic()
+
+    def on_attempt(self, attempt: int) -> None:
+        """A frame tells which attempt it is; after the first, another is a move."""
+        if attempt > self.attempt > 0:
+            self.moves.append(time.monotonic())
+        self.attempt = max(attempt, self.attempt)
 
     def grew(self) -> None:
         """It started or grew, now."""
         now = time.monotonic()
+        self.started = self.started or now
         if self.progress is not None and now - self.progress > NOTED_GAP_S:
             self.gaps.append((self.progress, now))
         self.progress = now
@@ -44,6 +62,17 @@ class Track:
     def moved(self, since: float, until: float) -> bool:
         """Whether it went to another worker within a span of time."""
         return any(since < moment < until for moment in self.moves)
+
+    def touched(self, since: float, until: float) -> bool:
+        """Whether it moved, lost its connection or stood still for long within a span of time."""
+        came_back = self.progress is not None and any(since < moment < until for moment in self.attaches)
+        return came_back or self.moved(since, until) or self.stall_s(since, until) > STALL_S
+
+    def waited_s(self, since: float, until: float) -> float | None:
+        """From accepted to started, of one that was accepted within a span of time."""
+        if self.accepted is None or self.started is None or not since < self.accepted < until:
+            return None
+        return self.started - self.accepted
 
     def stall_s(self, since: float, until: float) -> float:
         """The longest silence that overlaps a span of time; 0 where none was noted."""
@@ -139,11 +168,15 @@ class Load:
         cursor = length = 0
         async for event in answer.events():
             if isinstance(event, Accepted):
-                track.job = event.job
+                track.accept(event.job)
                 self.on_accepted(event.job)
             elif isinstance(event, Moved):
-                track.moves.append(time.monotonic())
+                track.on_attempt(event.attempt)
+            elif isinstance(event, Attached):
+                track.attaches.append(time.monotonic())
+                track.on_attempt(event.attempt)
             elif isinstance(event, Started):
+                track.on_attempt(event.attempt)
                 track.grew()
             elif isinstance(event, Delta):
                 track.grew()
@@ -160,4 +193,5 @@ class Load:
                 end = (event.finish_reason, event.cursor, length)
                 if end != (expected.finish_reason, len(expected.ids), len(expected.text)):
                     return "lost", f"{end} after cursor {cursor}"
-        return "whole", ""
+                return "whole", ""
+        return "lost", "it has no end"

@@ -35,6 +35,8 @@ WORKER = {
     "EKIDEN_KV_CACHE_TOKENS": "8192",  # three workers may share one GPU
 }
 FAULTS = ("worker_killed", "worker_drained", "clients_cut", "worker_killed", "api_killed", "store_killed")
+SQUEEZE_S = 1.0
+ANSWER_TIMEOUT_S = 600.0
 SUBJECTS = ("the sea", "a lighthouse", "gravity", "bread", "Kyoto", "a violin", "winter", "primes", "bees", "tea")
 ORDERS = ("Write a sentence about {}.", "Explain {} to a child.", "List facts about {}.", "{}とは何ですか。")
 
@@ -94,6 +96,7 @@ async def compare(
         asking = asyncio.create_task(_ask_all(cluster, questions))
         await _break_until(asking, cluster, random.Random(seed))
         disturbed = await asking
+        cluster.check()
     result = Compared(answers, sum(heard.moved for heard in disturbed))
     judge: _Judge | None = None
     for question, calm, torn in zip(questions, undisturbed, disturbed, strict=True):
@@ -111,8 +114,18 @@ async def _break_until(asking: "asyncio.Task[list[_Heard]]", cluster: Cluster, r
     number = 0
     while not asking.done():
         await BY_NAME[FAULTS[number % len(FAULTS)]].act(cluster, rng)
+        await _squeeze(cluster, rng)
+        cluster.check()
         number += 1
         await asyncio.wait([asking], timeout=1.0)  # so that the fleet gets on between two faults
+
+
+async def _squeeze(cluster: Cluster, rng: random.Random) -> None:
+    """An engine is short of memory for a while, as where others use its device too."""
+    number = rng.randrange(cluster.size.workers)
+    cluster.tell_engine(number, "squeeze")
+    await asyncio.sleep(SQUEEZE_S)  # the fault itself
+    cluster.fault_file(number).unlink()
 
 
 async def _ask_all(cluster: Cluster, questions: Sequence[Question]) -> list[_Heard]:
@@ -124,9 +137,10 @@ async def _ask(cluster: Cluster, client: Client, question: Question) -> _Heard:
     answer = client.chat(question.text, **question.sampling)
     texts: list[str] = []
     moved = False
-    async for event in answer.events():
-        moved = moved or isinstance(event, Moved)
-        texts.append(getattr(event, "text", ""))
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async for event in answer.events():
+            moved = moved or isinstance(event, Moved)
+            texts.append(getattr(event, "text", ""))
     assert answer.job is not None
     log = Keys(cluster.settings.key_prefix).log(answer.job)
     records = await _records(cluster, log)

@@ -7,7 +7,7 @@ from typing import Any
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- figures: written by `make chaos` -->", "<!-- end of figures -->"
 
-HEADER = ("fault", "times", "answers touched", "moved", "stall p50", "p99", "longest")
+HEADER = ("fault", "times", "touched", "moved", "stall p50", "p99", "longest", "start p99")
 
 
 def write(figures: Mapping[str, Any], page: Path) -> None:
@@ -33,8 +33,8 @@ def table(figures: Mapping[str, Any]) -> str:
         _row(["---"] * 2 + ["---:"] * (len(HEADER) - 2)),
     ]
     for fault in figures["faults"]:
-        stalls = [_seconds(fault[name]) for name in ("p50_ms", "p99_ms", "max_ms")]
-        lines.append(_row([fault["what"], fault["times"], fault["answers"], fault["moved"], *stalls]))
+        stalls = [_seconds(fault[name]) for name in ("p50_ms", "p99_ms", "max_ms", "start_p99_ms")]
+        lines.append(_row([fault["what"], fault["times"], fault["touched"], fault["moved"], *stalls]))
     return "\n".join(lines) + "\n"
 
 
@@ -43,4 +43,4 @@ def _row(cells: Sequence[object]) -> str:
 
 
 def _seconds(ms: int) -> str:
-    return f"{ms / 1000:.2f} s" if ms else "under 0.1 s"
+    return f"{ms / 1000:.2f} s" if ms else "–"

@@ -18,8 +18,8 @@ from ekiden.protocol import Message
 from tests.chaos.cluster import Cluster, Size, running_cluster
 from tests.chaos.faults import worker_killed
 from tests.support.fake_engine import expected, expected_ids, text_of
-from tests.support.store_integrity import check_integrity
 from tests.support.up import up
+from tests.support.waiting import until_async
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -68,7 +68,7 @@ def test_a_cancel_that_races_with_the_end_a_death_or_the_prompt_is_one_end(tmp_p
 
     async def body() -> None:
         async with small_cluster(tmp_path) as (cluster, client):
-            reasons = set[str]()
+            reasons, unstarted = set[str](), 0
             for batch in range(4):
                 answers = [cancelled(client, 100 * batch + number) for number in range(60)]
                 ends, _ = await asyncio.gather(asyncio.gather(*answers), worker_killed(cluster, rng))
@@ -77,7 +77,9 @@ def test_a_cancel_that_races_with_the_end_a_death_or_the_prompt_is_one_end(tmp_p
                     reasons.add(reason)
                     state = State.DONE if reason == "length" else State.CANCELLED
                     assert await record(cluster, job) == [state.value.encode(), count.encode()]
+                    unstarted += reason == "cancelled" and count == "0"
             assert reasons == {"cancelled", "length"}, "some cancels came too late, and some did not"
+            assert unstarted, "some came before the first token"
 
     asyncio.run(body())
 
@@ -130,12 +132,17 @@ def test_a_store_without_data_ends_every_answer_with_an_error_to_retry(
             answers = [client.chat("Hello", max_tokens=3000, seed=number) for number in range(40)]
             for answer in answers[:20]:
                 await anext(aiter(answer))
+
+            async def accepted() -> bool:
+                return all(answer.job for answer in answers)
+
+            await until_async(accepted, what="40 accepted jobs")
             await asyncio.to_thread(lose, cluster)
             await asyncio.gather(*map(lost, answers))
             again = [client.chat("Hello", max_tokens=50, seed=number) for number in range(40)]
             texts = await asyncio.gather(*(answer.text() for answer in again))
             assert texts == [expected(50, seed=number) for number in range(40)]
             cluster.check()
-            await cluster.ask_store(lambda store: check_integrity(store, Keys(cluster.settings.key_prefix)))
+            await cluster.check_store()
 
     asyncio.run(body())

@@ -1,15 +1,21 @@
 """The real engine, held to its books: whenever it has nothing left to do, every block must be accounted for.
 
 Loaded by a real worker process with EKIDEN_ENGINE=tests.support.checked_engine:load. What it finds ends the engine's
-thread, and with it the process.
+thread, and with it the process. While the file exists that EKIDEN_TEST_FAULT_FILE names, there is too little memory for
+steps of more than two sequences or 32 ids.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+
+import torch
 
 from ekiden.settings import Settings
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import EngineRequest, EngineStats, Output
+from ekiden_worker.engine.scheduler import Chunk
 from ekiden_worker.model import load as load_real
 from ekiden_worker.runtime import Runtime
 
@@ -57,8 +63,22 @@ class CheckedEngine:
         self._engine.stop()
 
 
+def squeeze(engine: BatchEngine, file: Path) -> None:
+    """Let large steps find too little memory while a file exists."""
+    forward = engine._runner.forward
+
+    def bounded(chunks: list[Chunk]) -> torch.Tensor:
+        if file.exists() and (len(chunks) > 2 or sum(chunk.count for chunk in chunks) > 32):
+            raise torch.OutOfMemoryError("the test takes it")
+        return forward(chunks)
+
+    engine._runner.forward = bounded  # type: ignore[method-assign]
+
+
 def load(settings: Settings) -> Runtime:
     """What EKIDEN_ENGINE names."""
     runtime = load_real(settings)
     assert isinstance(runtime.engine, BatchEngine)
+    if fault := os.environ.get("EKIDEN_TEST_FAULT_FILE"):
+        squeeze(runtime.engine, Path(fault))
     return replace(runtime, engine=CheckedEngine(runtime.engine))

@@ -3,7 +3,7 @@
 Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step.
 A prompt that holds HANG or DIE makes the engine do so when it begins; one that holds SLOW takes seconds to build, and
 one that holds WAIT generates nothing. EKIDEN_TEST_FAULT_FILE: the engine fails when this file appears: it hangs where
-the file holds "hang", and is out of memory otherwise.
+the file holds "hang", and its thread ends otherwise.
 """
 
 import os
@@ -180,7 +180,7 @@ class FakeEngine:
         if self.fault and self.fault.exists():
             while self.fault.read_text() == "hang":
                 time.sleep(60)
-            raise MemoryError("no memory is left")
+            raise RuntimeError("it ends because the test says so")
 
     def _advance(self, name: str) -> None:
         running = self._running[name]

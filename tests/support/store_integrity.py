@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from ekiden.jobs import ENDED, State
+from ekiden.jobs import State
 from ekiden.keys import Keys
 from ekiden.wire import decode_record
 
@@ -43,10 +43,10 @@ def check_integrity(redis: Any, keys: Keys) -> Counter[str]:
 
 
 def check_log(redis: Any, keys: Keys, job: str, ids: list[int], text: str) -> None:
-    """Raise AssertionError unless a job has ended, with a log of these ids and this text."""
+    """Raise AssertionError unless a job is done, with a log of these ids and this text."""
     state, length = redis.hmget(keys.job(job), "state", "n")
     assert state is not None, f"{job}: no record"
-    assert State(state.decode()) in ENDED, f"{job} is {state!r}"
+    assert State(state.decode()) is State.DONE, f"{job} is {state!r}"
     records = [decode_record(record) for record in redis.lrange(keys.log(job), 0, -1)]
     assert (int(length), [record.token_id for record in records]) == (len(ids), ids), f"{job}: another log"
     assert "".join(record.text for record in records) == text, f"{job}: another text"

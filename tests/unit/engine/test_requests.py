@@ -197,6 +197,43 @@ def test_a_step_without_enough_memory_is_tried_again_with_less(
     assert engine.engine.stats().preemptions > 0
 
 
+def test_little_memory_for_prompts_does_not_keep_answers_from_running_together(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    forward = ModelRunner.forward
+    together = list[int]()
+
+    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+        if sum(chunk.count for chunk in chunks) > 40:
+            raise MemoryError
+        together.append(len(chunks))
+        return forward(runner, chunks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRunner, "forward", bounded)
+        engine.run([[number + 1] * 60 for number in range(16)], SamplingParams(max_tokens=60))
+    assert engine.engine.stats().preemptions == 0
+    assert max(together) == 16
+
+
+def test_memory_that_is_gone_for_a_moment_ends_no_answer(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    forward = ModelRunner.forward
+    failures = iter(range(9))  # more than it takes to come down to the smallest step
+
+    def squeezed(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+        if next(failures, None) is not None:
+            raise MemoryError
+        return forward(runner, chunks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRunner, "forward", squeezed)
+        engine.run([[5] * 50, [6] * 50], SamplingParams(max_tokens=4))
+
+
 def test_an_answer_without_enough_memory_alone_ends_and_the_engine_goes_on(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from ekiden_worker.engine.sequence import Sequence
 log = structlog.get_logger()
 
 STOP_TIMEOUT_S = 10.0
+FIRST_MEMORY_WAIT_S, MEMORY_WAITS = 0.05, 5  # each twice as long as the one before: 1.6 s in all
 CPU_CACHE_BYTES = 1 << 30
 CUDA_MEMORY_SHARE = 0.85  # of what is free when the weights are loaded; the rest is for activations
 CPU_BATCHED_TOKENS = 256
@@ -61,6 +62,7 @@ class BatchEngine:
         self._steps = 0
         self._last_step = 0.0
         self._held = False
+        self._memory_waits = 0  # in a row, at the smallest step
         self._thread: threading.Thread | None = None
 
     def _cache_tokens(self, bytes_per_token: int, context: int) -> int:
@@ -207,9 +209,7 @@ class BatchEngine:
             if _device_lost(error):
                 log.error("device_lost", error=str(error))
                 return False
-            if _out_of_memory(error) and self._scheduler.narrow():
-                log.warning("out_of_memory", requests=len(chunks), left=len(self._scheduler.running))
-                self._give_memory_back()
+            if _out_of_memory(error) and self._try_with_less(chunks):
                 return True
             log.exception("step_failed", requests=len(chunks))
             for chunk in chunks:
@@ -217,14 +217,22 @@ class BatchEngine:
                 self._finish(chunk.sequence, Finish.ERROR, code="engine_error", message=message)
         else:
             self._postprocess(chunks, tokens)
+        self._memory_waits = 0
         self._steps += 1
         self._last_step = time.monotonic()
         return True
 
-    def _give_memory_back(self) -> None:
-        """What the allocator keeps in pieces may fit as a whole."""
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+    def _try_with_less(self, chunks: list[Chunk]) -> bool:
+        """After a step without enough memory: whether the next may do better, with less in it or a little later."""
+        if self._scheduler.narrow(chunks):
+            log.warning("out_of_memory", requests=len(chunks), left=len(self._scheduler.running))
+            return True
+        if self._memory_waits == MEMORY_WAITS:
+            return False
+        # Somebody else on this device may give some back.
+        time.sleep(FIRST_MEMORY_WAIT_S * 2**self._memory_waits)
+        self._memory_waits += 1
+        return True
 
     def _compute(self, chunks: list[Chunk]) -> dict[str, int]:
         """Run the chunks and sample where they complete a sequence: request id → next id."""

@@ -44,21 +44,25 @@ class Scheduler:
         """Take a sequence out, wherever it is, and free its blocks."""
         if sequence in self.running:
             self.running.remove(sequence)
+            self._room = min(self._room + 1, self._max_running)
+            self._budget = min(2 * self._budget, self._max_batched_tokens)
         else:
             self.waiting.remove(sequence)
         self._blocks.release(sequence)
-        self._room = min(self._room + 1, self._max_running)
-        self._budget = min(2 * self._budget, self._max_batched_tokens)
 
-    def narrow(self) -> bool:
-        """Take on half as much from now on: a step found too little memory. It widens again as sequences end.
+    def narrow(self, chunks: list[Chunk]) -> bool:
+        """Take on half as much from now on: a step of these chunks found too little memory.
 
-        False when the step was as small as it gets.
+        Prompts give way first, then the youngest answers. It widens again as sequences end. False when the step was as
+        small as it gets.
         """
-        if len(self.running) <= 1 and self._budget <= LEAST_BATCHED_TOKENS:
+        least = min(LEAST_BATCHED_TOKENS, self._max_batched_tokens)
+        if self._budget > least and any(chunk.count > 1 for chunk in chunks):
+            self._budget = max(least, self._budget // 2)
+            return True
+        if len(self.running) <= 1:
             return False
-        self._room = max(1, len(self.running) // 2)
-        self._budget = max(LEAST_BATCHED_TOKENS, self._budget // 2)
+        self._room = len(self.running) // 2
         while len(self.running) > self._room:
             self._preempt_youngest()
         return True
