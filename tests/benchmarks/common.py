@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
+from statistics import linear_regression, median
 from typing import NoReturn
 
 
@@ -37,6 +37,11 @@ def in_turns(pairs: int, ours: Callable[[int], object], theirs: Callable[[int], 
         for work, durations in sides if number % 2 == 0 else reversed(sides):
             durations.append(timed_s(work, number))
     return result
+
+
+def slope(points: Mapping[int, float]) -> float:
+    """How much the values grow for each step of their keys, by least squares."""
+    return linear_regression(list(points), list(points.values())).slope
 
 
 def report(figures: Mapping[str, object], missed: list[str]) -> NoReturn:

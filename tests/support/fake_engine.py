@@ -155,15 +155,17 @@ class FakeEngine:
     def _run(self, sink: Callable[[list[Output]], None]) -> None:
         due = time.monotonic()
         while True:
+            resting = self._held or not self._running
             try:
-                command = self._commands.get(block=(self._held or not self._running) and not self._outputs)
+                command = self._commands.get(block=resting and not self._outputs)
             except queue.Empty:
                 pass
             else:
                 if command is None:
                     return
                 command()
-                due = max(due, time.monotonic())
+                if resting:  # else it keeps its pace, as a command costs a real engine no time
+                    due = max(due, time.monotonic())
                 continue
             self._fail_if_told()
             if not self._held:
