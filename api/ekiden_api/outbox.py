@@ -3,10 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from ekiden.protocol import Delta, ServerFrame, encode
+from ekiden.protocol import Delta, ServerFrame, encode_bytes
 
 FRAME_OVERHEAD_BYTES = 120
+WRITE_BYTES = 65536  # of frames that are written in one call
 
 
 class _OpenDelta:
@@ -20,18 +22,55 @@ class _OpenDelta:
         self.texts = [delta.text]
 
 
+class Channel(Protocol):
+    """The way to one client's socket without a detour: bytes of text frames, written in one go."""
+
+    @property
+    def ready(self) -> bool:
+        """The client is there, and takes what is written."""
+
+    def write(self, frames: list[bytes]) -> None:
+        """Write frames; only while it is ready."""
+
+
+class Rounds:
+    """Brings what many outboxes hold to their channels, in one callback of the event loop. Event loop only.
+
+    A wake-up of a task for each connection would cost more than the frame that it sends.
+    """
+
+    def __init__(self) -> None:
+        self._due: list[Outbox] = []
+
+    def add(self, outbox: "Outbox") -> None:
+        """Deliver when the loop comes by, together with all that are added until then."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._deliver)
+        self._due.append(outbox)
+
+    def _deliver(self) -> None:
+        due, self._due = self._due, []
+        for outbox in due:
+            outbox.deliver()
+
+
 class Outbox:
     """Frames on their way to one client. Event loop only.
 
     Never refuses a frame; who fills it asks `full` first. Subscriptions then skip frames and catch up from the store
     when `on_drained` is called, and the reader of the connection waits for `room`.
+
+    Where there is a channel that is ready, frames go there; else `send_all` sends them, which waits for the client.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, rounds: Rounds, channel: Channel | None = None) -> None:
         self._max_bytes = max_bytes
-        self._frames: deque[str | _OpenDelta] = deque()
+        self._rounds = rounds
+        self._channel = channel
+        self._frames: deque[bytes | _OpenDelta] = deque()
         self._open: dict[str, _OpenDelta] = {}
         self._bytes = 0
+        self._due = False
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -61,30 +100,49 @@ class Outbox:
         else:
             if (job := getattr(frame, "job", None)) is not None:
                 self._open.pop(job, None)
-            text = encode(frame)
-            self._frames.append(text)
-            self._bytes += len(text)
+            data = encode_bytes(frame)
+            self._frames.append(data)
+            self._bytes += len(data)
         if self.full:
             self._was_full = True
             self._room.clear()
-        self._filled.set()
+        if not self._due:
+            self._due = True
+            self._rounds.add(self)
+
+    def deliver(self) -> None:
+        """Write what is there to the channel, or have `send_all` do it."""
+        self._due = False
+        # What send_all has begun it must end, or frames would overtake each other.
+        while self._frames and self._channel and self._channel.ready and not self._filled.is_set():
+            self._channel.write(self._some())
+        if self._frames:
+            self._filled.set()
 
     async def send_all(self, send: Callable[[str], Awaitable[None]]) -> None:
-        """Send frames as they come, until cancelled. Raises what `send` raises."""
+        """Send frames that the channel does not take, until cancelled. Raises what `send` raises."""
         while True:
             await self._filled.wait()
             while self._frames:
-                await send(self._next())
+                await send(self._next().decode())
             self._filled.clear()
 
-    def _next(self) -> str:
+    def _some(self) -> list[bytes]:
+        """The next frames, up to what is worth a call."""
+        frames, size = list[bytes](), 0
+        while self._frames and size < WRITE_BYTES:
+            frames.append(self._next())
+            size += len(frames[-1])
+        return frames
+
+    def _next(self) -> bytes:
         frame = self._frames.popleft()
         if isinstance(frame, _OpenDelta):
             if self._open.get(frame.job) is frame:
                 del self._open[frame.job]
             text = "".join(frame.texts)
             self._bytes -= FRAME_OVERHEAD_BYTES + len(text.encode())
-            frame = encode(Delta(job=frame.job, cursor=frame.cursor, text=text))
+            frame = encode_bytes(Delta(job=frame.job, cursor=frame.cursor, text=text))
         else:
             self._bytes -= len(frame)
         if self._was_full and self._bytes <= self._max_bytes // 2:

@@ -11,6 +11,7 @@ from ekiden.store import Store
 from ekiden_api.access import Access
 from ekiden_api.hub import Hub
 from ekiden_api.link import Link, linked
+from ekiden_api.outbox import Rounds
 from ekiden_api.wakeups import WakeUps, waking
 
 MODELS_FRESH_S = 1.0
@@ -26,6 +27,7 @@ class Service:
     link: Link
     wake_ups: WakeUps
     access: Access
+    rounds: Rounds = field(default_factory=Rounds)
     _models: dict[str, int] = field(default_factory=dict)
     _models_read: float = float("-inf")
 

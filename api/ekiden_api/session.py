@@ -43,6 +43,7 @@ from ekiden_api.hub import Subscription
 from ekiden_api.new_job import Asking, earlier_job, new_job
 from ekiden_api.outbox import Outbox
 from ekiden_api.service import Service
+from ekiden_api.websocket import CHANNEL
 
 log = structlog.get_logger()
 
@@ -56,7 +57,8 @@ class Session:
         self._websocket = websocket
         self._service = service
         self._user = user
-        self._outbox = Outbox(service.settings.outbox_bytes)
+        channel = websocket.scope["extensions"].get(CHANNEL)
+        self._outbox = Outbox(service.settings.outbox_bytes, service.rounds, channel)
         self._outbox.on_drained = service.hub.changed.set
         self._subscriptions: dict[str, Subscription] = {}
         self._prune_at = PRUNE_AT

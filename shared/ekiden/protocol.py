@@ -218,7 +218,12 @@ _server_decoder = msgspec.json.Decoder(AnyServerFrame)
 
 def encode(frame: ClientFrame | ServerFrame) -> str:
     """One JSON text frame."""
-    return _encoder.encode(frame).decode()
+    return encode_bytes(frame).decode()
+
+
+def encode_bytes(frame: ClientFrame | ServerFrame) -> bytes:
+    """One JSON text frame, as its UTF-8 bytes."""
+    return _encoder.encode(frame)
 
 
 def decode_server(data: str | bytes) -> AnyServerFrame:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import structlog
 
 import ekiden
+from ekiden.collector import keep_out_of_collections
 from ekiden.exit_codes import ENGINE_LOST
 from ekiden.settings import Settings
 from ekiden.store.types import WorkerInfo
@@ -45,6 +46,7 @@ class Runner:
 
     def join(self) -> None:
         """Become known to the store and take jobs. From here on the process must `leave` to end well."""
+        keep_out_of_collections()
         self._serving = True
         self._io.start()
         self._beat.start()

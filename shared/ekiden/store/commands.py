@@ -244,10 +244,13 @@ def _names(reply: list[bytes]) -> list[str]:
     return [name.decode() for name in reply]
 
 
+# A worker has thousands of them a second.
+_APPEND_OUTCOMES = {outcome.value.encode(): outcome for outcome in AppendOutcome}
+
+
 def _appended(reply: list[Any]) -> list[Appended]:
     return [
-        Appended(AppendOutcome(outcome.decode()), int(cursor))
-        for outcome, cursor in zip(reply[::2], reply[1::2], strict=True)
+        Appended(_APPEND_OUTCOMES[outcome], cursor) for outcome, cursor in zip(reply[::2], reply[1::2], strict=True)
     ]
 
 
