@@ -1,6 +1,7 @@
 """A slow client gets merged deltas, in order, and a bounded number of bytes."""
 
 import asyncio
+from collections.abc import Sized
 from contextlib import suppress
 
 from ekiden.protocol import Delta, Done, Error, Pong, decode_server
@@ -114,7 +115,7 @@ async def _overtaking() -> None:
         await outlet.wait()
         frames.append(decode_server(text))
 
-    async def has(count: int, where: list[object]) -> None:
+    async def has(count: int, where: Sized) -> None:
         async def enough() -> bool:
             return len(where) == count
 
