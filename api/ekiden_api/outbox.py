@@ -5,7 +5,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import structlog
+
 from ekiden.protocol import Delta, ServerFrame, encode_bytes
+
+log = structlog.get_logger()
 
 FRAME_OVERHEAD_BYTES = 120
 WRITE_BYTES = 65536  # of frames that are written in one call
@@ -71,6 +75,7 @@ class Outbox:
         self._open: dict[str, _OpenDelta] = {}
         self._bytes = 0
         self._due = False
+        self._failure: Exception | None = None
         self._filled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -113,16 +118,23 @@ class Outbox:
     def deliver(self) -> None:
         """Write what is there to the channel, or have `send_all` do it."""
         self._due = False
-        # What send_all has begun it must end, or frames would overtake each other.
-        while self._frames and self._channel and self._channel.ready and not self._filled.is_set():
-            self._channel.write(self._some())
-        if self._frames:
+        try:
+            # What send_all has begun it must end, or frames would overtake each other.
+            while self._frames and self._channel and self._channel.ready and not self._filled.is_set():
+                self._channel.write(self._some())
+        except Exception as error:
+            # Frames are lost: this connection must end, and only this one.
+            log.exception("write_failed")
+            self._failure = error
+        if self._frames or self._failure:
             self._filled.set()
 
     async def send_all(self, send: Callable[[str], Awaitable[None]]) -> None:
-        """Send frames that the channel does not take, until cancelled. Raises what `send` raises."""
+        """Send frames that the channel does not take, until cancelled. Raises what `send` or the channel raises."""
         while True:
             await self._filled.wait()
+            if self._failure:
+                raise self._failure
             while self._frames:
                 await send(self._next().decode())
             self._filled.clear()

@@ -1,6 +1,7 @@
 """uvicorn's WebSocket protocol, with the habits of a service that strangers may reach, and a short way to a socket."""
 
 import logging
+from http import HTTPStatus
 from typing import cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -23,7 +24,7 @@ class Protocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        if hasattr(self, "scope"):  # the handshake is none of those that are refused at once
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             extensions = cast(dict[str, object], self.scope["extensions"])
             extensions[CHANNEL] = self
 

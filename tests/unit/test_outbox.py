@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sized
 from contextlib import suppress
 
+import pytest
+
 from ekiden.protocol import Delta, Done, Error, Pong, decode_server
 from ekiden_api.outbox import Outbox, Rounds
 from tests.support.waiting import until_async
@@ -150,3 +152,25 @@ async def _large() -> None:
 
 def test_much_is_written_in_parts_between_which_the_client_may_say_that_it_is_enough() -> None:
     asyncio.run(_large())
+
+
+class BrokenClient(Client):
+    """A channel whose socket fails."""
+
+    def write(self, frames: list[bytes]) -> None:
+        raise OSError("broken")
+
+
+async def _broken() -> None:
+    rounds = Rounds()
+    broken, other = BrokenClient(ready=True), Client(ready=True)
+    outboxes = [Outbox(10_000, rounds, client) for client in (broken, other)]
+    for outbox in outboxes:
+        outbox.put(Pong())
+    with pytest.raises(OSError, match="broken"):
+        await sent(outboxes[0], 1)
+    assert other.written == [[Pong()]]
+
+
+def test_a_connection_that_lost_frames_ends_and_no_other() -> None:
+    asyncio.run(_broken())
