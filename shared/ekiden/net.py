@@ -2,6 +2,9 @@
 
 import ipaddress
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ekiden.settings import Settings, SettingsError
 
@@ -48,3 +51,19 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free TCP port of loopback for a server that is to be told where to listen, now and after each of its deaths.
+
+    For the length of the `with` block the kernel gives it to nobody who takes any port: it is bound, though nobody
+    listens, and SO_REUSEADDR lets the server bind it too. Only Linux lets it; elsewhere the port is merely free now.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        port: int = holder.getsockname()[1]
+        if sys.platform != "linux":
+            holder.close()
+        yield port

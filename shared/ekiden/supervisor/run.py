@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ekiden.exit_codes import CONFIG
-from ekiden.net import check_exposure, free_port, listen
+from ekiden.net import check_exposure, listen, reserved_port
 from ekiden.settings import Settings, SettingsError
 from ekiden.supervisor.child import Child, ChildRefused, kept_running, python_module
 from ekiden.supervisor.console import Console
@@ -53,12 +53,12 @@ async def _run(settings: Settings, store_url: str | None, console: Console) -> N
 
 
 async def _serve(settings: Settings, store_url: str | None, console: Console, children: list[Child]) -> None:
-    with locked_data_dir(settings.data_dir) as data_dir:
-        embedded = None if store_url else EmbeddedStore(data_dir, os.environ, console)
+    with locked_data_dir(settings.data_dir) as data_dir, reserved_port() as api_port, reserved_port() as store_port:
+        embedded = None if store_url else EmbeddedStore(data_dir, store_port, os.environ, console)
         settings = settings.model_copy(
             update={
                 "redis_url": embedded.url if embedded else store_url,
-                "port": settings.port or free_port(),
+                "port": settings.port or api_port,
                 "threads": settings.threads or max(1, _cores() // settings.workers),
             }
         )
