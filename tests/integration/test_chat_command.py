@@ -4,10 +4,10 @@ import signal
 
 import httpx
 
-from ekiden.net import free_port
 from ekiden.protocol import Message
 from tests.support.chat_command import chat, running, states
 from tests.support.fake_engine import expected_ids, text_of
+from tests.support.nowhere import NOWHERE
 from tests.support.processes import Api, Processes
 
 
@@ -41,7 +41,7 @@ def test_a_question_may_come_through_a_pipe(api: Api) -> None:
 
 def test_what_goes_wrong_is_one_sentence_and_a_status(api: Api) -> None:
     for arguments, status, part in [
-        (["Hello", "--url", f"http://127.0.0.1:{free_port()}"], 1, "cannot be reached"),
+        (["Hello", "--url", f"http://{NOWHERE[0]}"], 1, "cannot be reached"),
         (["Hello", "--url", api.http, "--model", "other"], 1, "No worker ever served this model here; there is"),
         (["Hello", "--url", api.http, "--temperature", "3"], 1, "params.temperature must be between 0 and 2."),
         (["--url", api.http, "--job", "none"], 1, "There is no such job."),

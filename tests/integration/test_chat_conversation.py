@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
-from ekiden.net import free_port
 from ekiden.protocol import Message
 from tests.support.chat_command import COMMAND, chat, environment, person, running, states
 from tests.support.client import next_answer
 from tests.support.fake_engine import expected, expected_ids, text_of
+from tests.support.nowhere import NOWHERE
 from tests.support.processes import Api, Processes
 from tests.support.terminal import CTRL_C, CTRL_D, Terminal, terminal
 from tests.support.waiting import until
@@ -267,7 +267,7 @@ def test_what_cannot_go_together_is_refused(api: Api) -> None:
 
 
 def test_a_conversation_does_not_begin_without_the_service() -> None:
-    with terminal([*COMMAND, "--url", f"http://127.0.0.1:{free_port()}"], environment()) as program:
+    with terminal([*COMMAND, "--url", f"http://{NOWHERE[0]}"], environment()) as program:
         assert program.end() == 1
         assert "cannot be reached" in program.shown
         assert "> " not in program.shown

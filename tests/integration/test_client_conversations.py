@@ -19,10 +19,10 @@ from ekiden.errors import (
     OutOfRange,
     Unauthorized,
 )
-from ekiden.net import free_port
 from ekiden.protocol import Attached, Message
 from tests.support.client import begin, next_answer, read_some, run
 from tests.support.fake_engine import expected, expected_ids, text_of
+from tests.support.nowhere import NOWHERE
 from tests.support.processes import Api, Processes
 from tests.support.relay import relay_to
 from tests.support.waiting import until_async
@@ -311,7 +311,7 @@ def test_conversations_belong_to_the_user_of_the_key(fleet: Processes) -> None:
 
 def test_a_service_that_is_not_there_is_looked_for_at_every_url(api: Api) -> None:
     async def body() -> None:
-        nowhere = f"http://127.0.0.1:{free_port()}"
+        nowhere = f"http://{NOWHERE[0]}"
         async with Client([nowhere, api.http]) as client:
             assert await all_of(client) == []
         async with Client(nowhere) as client:

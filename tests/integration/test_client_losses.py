@@ -15,10 +15,10 @@ from ekiden.errors import (
     QueueFull,
     Unauthorized,
 )
-from ekiden.net import free_port
 from ekiden.protocol import Attached, Delta, Moved
 from tests.support.client import begin, read_some, run
 from tests.support.fake_engine import expected
+from tests.support.nowhere import NOWHERE
 from tests.support.processes import Api, Processes
 from tests.support.relay import relay_to
 from tests.support.waiting import until_async
@@ -201,7 +201,7 @@ def test_an_http_status_is_tried_again_only_when_it_can_pass(
 
 def test_a_service_that_is_not_there_ends_the_answer_when_patience_does() -> None:
     async def body() -> None:
-        urls = [f"http://127.0.0.1:{free_port()}" for _ in range(2)]
+        urls = [f"http://{nowhere}" for nowhere in NOWHERE]
         async with Client(urls, give_up_after_s=0.3) as client:
             with pytest.raises(Unreachable):
                 await client.chat("Hello").text()
@@ -216,7 +216,7 @@ def test_a_service_that_is_not_there_ends_the_answer_when_patience_does() -> Non
 
 def test_one_good_url_of_several_is_enough_to_connect(api: Api) -> None:
     async def body() -> None:
-        async with Client([f"http://127.0.0.1:{free_port()}", api.http]) as client:
+        async with Client([f"http://{NOWHERE[0]}", api.http]) as client:
             await client.connect()
             assert await client.chat("Hello", max_tokens=20, seed=1).text() == expected(20)
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from ekiden.net import free_port
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore
 from ekiden.store.types import WorkerInfo
 from ekiden_worker import health
+from tests.support.nowhere import NOWHERE
 from tests.support.processes import Processes
 from tests.support.waiting import until
 
@@ -41,7 +41,7 @@ def test_a_worker_of_another_host_does_not_count(store: BlockingStore, capsys: C
 
 
 def test_a_store_that_is_away_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
-    monkeypatch.setenv("EKIDEN_REDIS_URL", f"redis://127.0.0.1:{free_port()}/0")
+    monkeypatch.setenv("EKIDEN_REDIS_URL", f"redis://{NOWHERE[0]}/0")
     assert health.main() == health.UNHEALTHY
     assert capsys.readouterr().err.startswith("The store cannot be asked: ")
 
