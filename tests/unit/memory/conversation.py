@@ -15,7 +15,7 @@ from ekiden_worker.memory import Prompt, build_prompt, stored_prompt
 from ekiden_worker.prompts import ModelTokenizer, PromptFormat, PromptRules, choose_format
 from ekiden_worker.runtime import Runtime
 from ekiden_worker.text import Vocabulary
-from ekiden_worker.text.vocabulary import UNKNOWN_TEXT
+from ekiden_worker.text.vocabulary import UNKNOWN_TEXT, Piece
 from tests.support.fake_engine import FakeEngine
 from tests.unit.prompts.families import byte_level, family, sentencepiece
 
@@ -114,8 +114,19 @@ class Conversation:
 def some_ids(randomly: random.Random, runtime: Runtime, count: int) -> list[int]:
     """Ids a model might generate, the strange ones included; an end id or the unknown one now and then."""
     pieces = runtime.vocabulary.pieces
-    rare = [*runtime.end_ids, *(token_id for token_id, piece in enumerate(pieces) if piece == UNKNOWN_TEXT.encode())]
+    rare = _rare(pieces, runtime.end_ids)
     return [
-        randomly.choice(sorted(rare)) if randomly.random() < 0.05 else randomly.randrange(len(pieces))
-        for _ in range(count)
+        randomly.choice(rare) if randomly.random() < 0.05 else randomly.randrange(len(pieces)) for _ in range(count)
     ]
+
+
+@cache
+def control_ids(pieces: tuple[Piece, ...]) -> frozenset[int]:
+    """Ids that are no text."""
+    return frozenset(token_id for token_id, piece in enumerate(pieces) if piece is None)
+
+
+@cache
+def _rare(pieces: tuple[Piece, ...], end_ids: frozenset[int]) -> tuple[int, ...]:
+    unknown = UNKNOWN_TEXT.encode()
+    return tuple(sorted([*end_ids, *(token_id for token_id, piece in enumerate(pieces) if piece == unknown)]))

@@ -13,7 +13,7 @@ from ekiden_worker.prompts import Entry, KeptAnswer
 from ekiden_worker.runtime import Runtime
 from ekiden_worker.text import kept_part
 from tests.support.seeded import ROUNDS, generator, thorough
-from tests.unit.memory.conversation import KINDS, Conversation, request, runtime, some_ids
+from tests.unit.memory.conversation import KINDS, Conversation, control_ids, request, runtime, some_ids
 
 TEXTS = [
     "Hi",
@@ -53,7 +53,7 @@ def check_next(model: Runtime, conversation: Conversation, before: Prompt, after
         assert kept == len(generated)
     # A stop sequence or a cancel may leave broken bytes: what was shown as U+FFFD is their end.
     assert turn.answer.removeprefix(decoded(model, remembered)).strip("\ufffd") == ""
-    controls = {number for number, piece in enumerate(model.vocabulary.pieces) if piece is None}
+    controls = control_ids(model.vocabulary.pieces)
     new = after.ids[at + kept + fragment :]
     harmless = model.prompts.encode(
         model.prompts.following(
