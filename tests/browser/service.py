@@ -5,9 +5,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import httpx
 from websockets.sync.client import connect
 
+from tests.support import http
 from tests.support.waiting import until
 
 Found = dict[str, Any]
@@ -67,7 +67,7 @@ class Service:
         until(lambda: self.read(conversation)["busy"] is None, timeout_s=60, what="the end of the answer")
 
     def _call(self, method: str, path: str, body: Found | None = None) -> Found:
-        answer = httpx.request(method, f"{self.url}/v1/conversations{path}", json=body, timeout=30)
+        answer = http.request(method, f"{self.url}/v1/conversations{path}", json=body, timeout=30)
         assert answer.is_success, answer.text
         found: Found = answer.json()
         return found

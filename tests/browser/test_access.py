@@ -1,10 +1,10 @@
 """Keyboard, screen sizes, reading position, and the limits the page lives in."""
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.tab import Tab
+from tests.support import http
 from tests.support.processes import Api
 
 LINES = "\n".join(f"line {number}" for number in range(70))
@@ -105,7 +105,7 @@ def test_a_reader_who_scrolled_up_is_left_alone(tab: Tab) -> None:
 
 
 def test_the_policy_allows_the_page_alone(tab: Tab, shared_api: Api) -> None:
-    policy = httpx.get(shared_api.http).headers["content-security-policy"]
+    policy = http.get(shared_api.http).headers["content-security-policy"]
     assert "unsafe" not in policy
     tab.page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), { textContent: 'hit = 1' }))"

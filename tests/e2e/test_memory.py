@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from ekiden.protocol import Message
 from ekiden.settings import DEFAULT_ENGINE, load_settings
 from ekiden_worker.model import load_model
 from ekiden_worker.prompts import PromptFormat, choose_format
+from tests.support import http
 from tests.support.socket import Socket, connected
 from tests.support.up import up
 
@@ -99,7 +99,7 @@ def test_a_conversation_is_generated_behind_its_own_ids(url: str, reference: Ref
     assert [text for text, _ in answers] == [text for _, text in expected]
     assert [done["usage"]["prompt_tokens"] for _, done in answers] == [len(prompt) for prompt, _ in expected]
     assert all(done["usage"]["retokenized_tokens"] == 0 for _, done in answers)
-    kept = httpx.get(f"{url}/v1/conversations/{conversation}").json()
+    kept = http.get(f"{url}/v1/conversations/{conversation}").json()
     assert [(turn["message"], turn["answer"]) for turn in kept["turns"]] == [
         (message, text) for message, (text, _) in zip(MESSAGES, answers, strict=True)
     ]
@@ -123,5 +123,5 @@ def test_another_answer_is_the_same_at_temperature_0_and_an_edit_forks(url: str,
     conversation, answers, again = asyncio.run(run())
     assert again[0] == answers[1]
     assert again[1] == reference.turns(MESSAGES[2:])[0][1]
-    kept = httpx.get(f"{url}/v1/conversations/{conversation}").json()
+    kept = http.get(f"{url}/v1/conversations/{conversation}").json()
     assert [(turn["message"], turn["answer"]) for turn in kept["turns"]] == [(MESSAGES[2], again[1])]

@@ -12,6 +12,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from ekiden.settings import Settings
+from tests.support import http
 from tests.support.fake_engine import expected
 from tests.support.processes import Api, Process, Processes
 from tests.support.socket import connected
@@ -38,7 +39,7 @@ def readiness(api: Api) -> tuple[int, list[str]] | None:
     """Status and what is missing; None while nothing answers."""
     api.check()
     try:
-        response = httpx.get(f"{api.http}/readyz", timeout=20)
+        response = http.get(f"{api.http}/readyz", timeout=20)
     except httpx.TransportError:
         return None
     return response.status_code, response.json()["missing"]
@@ -79,7 +80,7 @@ def test_port_0_takes_a_free_port_and_loopback_may_be_ipv6(settings: Settings, f
     api = started(fleet_of(settings), EKIDEN_PORT="0", EKIDEN_HOST="::1")
     port = re.search(r"port=(\d+)", re.sub(r"\x1b\[\d+m", "", api.text()))
     assert port is not None
-    until(lambda: httpx.get(f"http://[::1]:{port.group(1)}/healthz").is_success)
+    until(lambda: http.get(f"http://[::1]:{port.group(1)}/healthz").is_success)
 
 
 def test_the_store_may_come_later_and_go_for_a_while(
@@ -88,9 +89,9 @@ def test_the_store_may_come_later_and_go_for_a_while(
     own_valkey.stop()
     api = started(fleet_of(make_settings(redis_url=own_valkey.url)))
     until(lambda: readiness(api) == (503, ["store"]), what="an API that misses the store")
-    assert httpx.get(f"{api.http}/healthz").is_success
+    assert http.get(f"{api.http}/healthz").is_success
     for path in ("/v1/models", "/v1/jobs/x", "/admin/api/workers"):
-        response = httpx.get(f"{api.http}{path}", timeout=20)
+        response = http.get(f"{api.http}{path}", timeout=20)
         error = response.json()["error"]
         assert (response.status_code, error["code"], error["retryable"]) == (503, "store_unavailable", True)
 

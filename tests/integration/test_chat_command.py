@@ -2,9 +2,8 @@
 
 import signal
 
-import httpx
-
 from ekiden.protocol import Message
+from tests.support import http
 from tests.support.chat_command import chat, running, states
 from tests.support.fake_engine import expected_ids, text_of
 from tests.support.nowhere import NOWHERE
@@ -83,7 +82,7 @@ def test_a_closed_pipe_is_quiet_and_ends_the_job(api: Api) -> None:
 
 def test_a_running_job_can_be_followed_and_left(api: Api) -> None:
     with running(api, "Hello", "--max-tokens", "1500", "--seed", "1") as command:
-        job = httpx.get(f"{api.http}/admin/api/jobs").json()["jobs"][0]["id"]
+        job = http.get(f"{api.http}/admin/api/jobs").json()["jobs"][0]["id"]
         with running(api, "--job", job) as leaving:
             leaving.child.send_signal(signal.SIGINT)
             assert leaving.end()[0] == 130

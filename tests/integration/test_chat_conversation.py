@@ -3,10 +3,10 @@
 import signal
 from typing import Any
 
-import httpx
 import pytest
 
 from ekiden.protocol import Message
+from tests.support import http
 from tests.support.chat_command import COMMAND, chat, environment, person, running, states
 from tests.support.client import next_answer
 from tests.support.fake_engine import expected, expected_ids, text_of
@@ -46,12 +46,12 @@ def leave(program: Terminal, place: int) -> str:
 
 def conversations(api: Api) -> list[dict[str, Any]]:
     """All of them, the newest change first."""
-    listed: list[dict[str, Any]] = httpx.get(f"{api.http}/v1/conversations").json()["data"]
+    listed: list[dict[str, Any]] = http.get(f"{api.http}/v1/conversations").json()["data"]
     return listed
 
 
 def said(api: Api, conversation: str) -> list[tuple[str, str]]:
-    turns = httpx.get(f"{api.http}/v1/conversations/{conversation}").json()["turns"]
+    turns = http.get(f"{api.http}/v1/conversations/{conversation}").json()["turns"]
     return [(turn["message"], turn["answer"]) for turn in turns]
 
 
@@ -144,7 +144,7 @@ def test_a_conversation_that_the_service_lost_goes_on_as_a_new_one(
         place = ask(program, "Hello", answers[0], program.until("> "))
         place = ask(program, "More", answers[1], place)
         [lost] = conversations(api)
-        assert httpx.delete(f"{api.http}/v1/conversations/{lost['id']}").status_code == 200
+        assert http.delete(f"{api.http}/v1/conversations/{lost['id']}").status_code == 200
         history = [
             message
             for asked, answer in zip(before, answers, strict=False)
@@ -242,7 +242,7 @@ def test_a_question_that_was_stopped_before_its_first_token_leaves_no_turn(api: 
 def prompt_tokens(api: Api) -> int:
     """Of the answer that is under way: none before a worker has built the prompt."""
     busy = [each["busy"] for each in conversations(api) if each["busy"]]
-    return httpx.get(f"{api.http}/v1/jobs/{busy[0]}").json()["usage"]["prompt_tokens"] if busy else 0
+    return http.get(f"{api.http}/v1/jobs/{busy[0]}").json()["usage"]["prompt_tokens"] if busy else 0
 
 
 def test_an_error_does_not_end_a_conversation_and_ctrl_c_at_the_prompt_does(api: Api) -> None:

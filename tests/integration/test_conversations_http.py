@@ -13,6 +13,7 @@ from ekiden.memory import StoredPrompt, encode_messages
 from ekiden.protocol import Message
 from ekiden.settings import Settings, load_settings
 from ekiden.store.types import FirstTurn, NextTurn, TurnAgain
+from tests.support import http
 from tests.support.processes import Api, processes
 from tests.support.store_fleet import MODEL, Fleet, asked
 from tests.support.valkey import ValkeyServer
@@ -51,7 +52,7 @@ def made(fleet: Fleet, *messages: str) -> str:
 
 
 def call(api: Api, method: str, path: str = "", **options: Any) -> httpx.Response:
-    return httpx.request(method, f"{api.http}/v1/conversations{path}", headers=options.pop("headers", ADA), **options)
+    return http.request(method, f"{api.http}/v1/conversations{path}", headers=options.pop("headers", ADA), **options)
 
 
 def code_of(response: httpx.Response) -> tuple[int, str]:

@@ -12,6 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from ekiden.settings import Settings, load_settings
 from ekiden.store import BlockingStore
+from tests.support import http
 from tests.support.fake_engine import CONTEXT
 from tests.support.processes import Api, Process, Processes, processes
 from tests.support.socket import connected
@@ -75,7 +76,7 @@ def in_state(api: Api, job: str, state: str) -> dict[str, Any]:
     """The job, once it is in that state."""
 
     def read() -> dict[str, Any] | None:
-        body: dict[str, Any] = httpx.get(f"{api.http}/v1/jobs/{job}", headers=ADA).json()
+        body: dict[str, Any] = http.get(f"{api.http}/v1/jobs/{job}", headers=ADA).json()
         return body if body["state"] == state else None
 
     found = until(read, what=f"the state {state}")
@@ -84,13 +85,13 @@ def in_state(api: Api, job: str, state: str) -> dict[str, Any]:
 
 
 def test_health_needs_no_key(api: Api) -> None:
-    assert httpx.get(f"{api.http}/healthz").json() == {"status": "ok"}
-    ready = httpx.get(f"{api.http}/readyz")
+    assert http.get(f"{api.http}/healthz").json() == {"status": "ok"}
+    ready = http.get(f"{api.http}/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "missing": [], "workers": 1})
 
 
 def test_models_are_listed_with_the_default_one_first(api: Api, settings: Settings) -> None:
-    body = httpx.get(f"{api.http}/v1/models", headers=ADA).json()
+    body = http.get(f"{api.http}/v1/models", headers=ADA).json()
     assert body["object"] == "list"
     first = {
         "id": settings.model_name,
@@ -105,7 +106,7 @@ def test_models_are_listed_with_the_default_one_first(api: Api, settings: Settin
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic key-of-ada"}])
 def test_without_a_known_key_nothing_is_told(api: Api, headers: dict[str, str]) -> None:
     for method, path in [("GET", "/v1/models"), ("GET", "/v1/jobs/x"), ("DELETE", "/v1/jobs/x")]:
-        response = httpx.request(method, f"{api.http}{path}", headers=headers)
+        response = http.request(method, f"{api.http}{path}", headers=headers)
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
         assert error_of(response)["code"] == "unauthorized"
@@ -118,13 +119,13 @@ def test_a_job_is_shown_to_its_user_while_it_runs_and_after_its_end(api: Api) ->
     assert running["finish_reason"] is running["error"] is running["ended_ms"] is None
     assert 0 < running["cursor"] < 3000
 
-    response = httpx.delete(f"{api.http}/v1/jobs/{job}", headers=ADA)
+    response = http.delete(f"{api.http}/v1/jobs/{job}", headers=ADA)
     assert (response.status_code, response.json()) == (200, {"id": job, "object": "job", "state": "running"})
     ended = in_state(api, job, "cancelled")
     assert ended["finish_reason"] == "cancelled"
     assert ended["usage"]["completion_tokens"] == ended["cursor"] == len(ended["text"].split())
     assert ended["ended_ms"] >= ended["created_ms"]
-    assert httpx.delete(f"{api.http}/v1/jobs/{job}", headers=ADA).json()["state"] == "cancelled"
+    assert http.delete(f"{api.http}/v1/jobs/{job}", headers=ADA).json()["state"] == "cancelled"
 
 
 def test_a_finished_job_has_its_text_and_usage(api: Api) -> None:
@@ -149,7 +150,7 @@ def test_a_failed_job_has_its_error(api: Api) -> None:
 def test_another_users_job_is_as_one_that_is_not_there(api: Api) -> None:
     job = started_job(api)
     for method in ("GET", "DELETE"):
-        answers = [httpx.request(method, f"{api.http}/v1/jobs/{name}", headers=BOB) for name in (job, "no-such-job")]
+        answers = [http.request(method, f"{api.http}/v1/jobs/{name}", headers=BOB) for name in (job, "no-such-job")]
         assert [answer.status_code for answer in answers] == [404, 404]
         assert error_of(answers[0]) == error_of(answers[1])
         assert error_of(answers[0])["code"] == "job_not_found"
@@ -160,7 +161,7 @@ def test_operators_see_workers_and_jobs_without_text(api: Api, worker: Process, 
     job = started_job(api, text="a private question", max_tokens=1000)
 
     def busy() -> dict[str, Any] | None:
-        (shown,) = httpx.get(f"{api.http}/admin/api/workers").json()["workers"]
+        (shown,) = http.get(f"{api.http}/admin/api/workers").json()["workers"]
         return shown if shown["running"] == 1 else None
 
     shown = until(busy, what="a beat that tells of the job")
@@ -168,27 +169,27 @@ def test_operators_see_workers_and_jobs_without_text(api: Api, worker: Process, 
     assert (shown["pid"], shown["host"], shown["model"]) == (worker.pid, socket.gethostname(), settings.model_name)
     assert (shown["state"], len(shown["incarnation"])) == ("ready", 32)
 
-    page = httpx.get(f"{api.http}/admin/api/jobs")
+    page = http.get(f"{api.http}/admin/api/jobs")
     (row,) = [row for row in page.json()["jobs"] if row["id"] == job]
     assert (row["state"], row["user"], row["worker"]) == ("running", "ada", shown["incarnation"])
     assert "private" not in page.text
-    httpx.delete(f"{api.http}/v1/jobs/{job}", headers=ADA)
+    http.delete(f"{api.http}/v1/jobs/{job}", headers=ADA)
 
 
 def test_jobs_are_listed_page_by_page_newest_first(api: Api) -> None:
     made = [started_job(api) for _ in range(3)]
-    first = httpx.get(f"{api.http}/admin/api/jobs", params={"limit": 2}).json()
-    second = httpx.get(f"{api.http}/admin/api/jobs", params={"limit": 2, "cursor": first["next"]}).json()
+    first = http.get(f"{api.http}/admin/api/jobs", params={"limit": 2}).json()
+    second = http.get(f"{api.http}/admin/api/jobs", params={"limit": 2, "cursor": first["next"]}).json()
     assert [row["id"] for row in [*first["jobs"], *second["jobs"]]][:3] == made[::-1]
     in_state(api, made[-1], "done")
-    states = {row["state"] for row in httpx.get(f"{api.http}/admin/api/jobs", params={"state": "done"}).json()["jobs"]}
+    states = {row["state"] for row in http.get(f"{api.http}/admin/api/jobs", params={"state": "done"}).json()["jobs"]}
     assert states == {"done"}
 
 
 def test_operators_pages_are_open_on_loopback_only(api: Api) -> None:
     # A proxy on this machine says for whom it asks.
     for path in ("workers", "jobs"):
-        response = httpx.get(f"{api.http}/admin/api/{path}", headers={"X-Forwarded-For": "203.0.113.5"})
+        response = http.get(f"{api.http}/admin/api/{path}", headers={"X-Forwarded-For": "203.0.113.5"})
         assert (response.status_code, error_of(response)["code"]) == (403, "forbidden")
 
 
@@ -205,7 +206,7 @@ def test_operators_pages_are_open_on_loopback_only(api: Api) -> None:
     ],
 )
 def test_every_refusal_has_a_code(api: Api, method: str, path: str, status: int, code: str) -> None:
-    response = httpx.request(method, f"{api.http}{path}", headers=ADA)
+    response = http.request(method, f"{api.http}{path}", headers=ADA)
     assert (response.status_code, error_of(response)["code"]) == (status, code)
 
 
@@ -213,7 +214,7 @@ def test_a_fault_of_ours_is_an_error_with_a_code_too(api: Api, store: BlockingSt
     store.redis.zadd(store.keys.workers, {"broken": 1 << 50})
     store.redis.hset(store.keys.worker("broken"), "pid", "no number")
     try:
-        response = httpx.get(f"{api.http}/admin/api/workers")
+        response = http.get(f"{api.http}/admin/api/workers")
     finally:
         store.redis.zrem(store.keys.workers, "broken")
     assert (response.status_code, error_of(response)["code"]) == (500, "internal")

@@ -3,11 +3,11 @@
 import asyncio
 import signal
 
-import httpx
 import pytest
 
 from ekiden.client import Client
 from ekiden.protocol import Moved, Parked, Queued
+from tests.support import http
 from tests.support.client import begin, run
 from tests.support.fake_engine import expected
 from tests.support.processes import Api, Processes
@@ -16,12 +16,12 @@ from tests.support.waiting import until
 
 
 def state(api: Api, job: str) -> str:
-    return str(httpx.get(f"{api.http}/v1/jobs/{job}").json()["state"])
+    return str(http.get(f"{api.http}/v1/jobs/{job}").json()["state"])
 
 
 def running(api: Api) -> list[int]:
     """How many jobs each worker runs."""
-    return [worker["running"] for worker in httpx.get(f"{api.http}/admin/api/workers").json()["workers"]]
+    return [worker["running"] for worker in http.get(f"{api.http}/admin/api/workers").json()["workers"]]
 
 
 def test_an_answer_is_held_between_two_tokens_and_goes_on_exactly(api: Api) -> None:

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
-
+from tests.support import http
 from tests.support.processes import Api
 from tests.support.terminal import Terminal, terminal
 
@@ -62,4 +61,4 @@ def person(api: Api, *arguments: str, term: str = "dumb") -> Iterator[Terminal]:
 
 def states(api: Api) -> list[str]:
     """The states of all jobs, newest first."""
-    return [job["state"] for job in httpx.get(f"{api.http}/admin/api/jobs").json()["jobs"]]
+    return [job["state"] for job in http.get(f"{api.http}/admin/api/jobs").json()["jobs"]]

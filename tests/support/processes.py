@@ -13,6 +13,7 @@ import httpx
 
 from ekiden.net import reserved_port
 from ekiden.settings import Settings
+from tests.support import http
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,7 @@ class Api(Process):
         """It answers /readyz with 200."""
         self.check()
         try:
-            return httpx.get(f"{self.http}/readyz", timeout=5).status_code == 200
+            return http.get(f"{self.http}/readyz", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
 

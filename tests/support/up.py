@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import psutil
 
+from tests.support import http
 from tests.support.processes import FAKE_ENGINE, python_path
 from tests.support.waiting import until
 
@@ -97,5 +97,5 @@ def up(tmp_path: Path, *options: str, ignore_sigint: bool = False, **extra: str)
 
 def workers(url: str) -> list[dict[str, object]]:
     """The registered workers as the API shows them."""
-    found: list[dict[str, object]] = httpx.get(f"{url}/admin/api/workers").json()["workers"]
+    found: list[dict[str, object]] = http.get(f"{url}/admin/api/workers").json()["workers"]
     return found
