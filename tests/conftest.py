@@ -1,6 +1,7 @@
-"""Fixtures for every layer: a real Valkey for the session, a key space of its own for each test."""
+"""Fixtures for every layer: a real Valkey for each process of pytest, a key space of its own for each test."""
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -19,6 +20,9 @@ from tests.support.valkey import ValkeyServer, running_valkey
 # What a developer exported must not steer a test.
 for _name in [name for name in os.environ if name.startswith("EKIDEN_") and not name.startswith("EKIDEN_TEST_")]:
     del os.environ[_name]
+# Nor must a shell that runs the tests in the background: programs would ignore the Ctrl-C that a test sends them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: these machines are shared. `make fuzz` asks for more examples.
 hypothesis.settings.register_profile("ekiden", deadline=None, max_examples=EXAMPLES)
@@ -32,7 +36,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests that do not disturb it."""
+    """One server for all tests of this process that do not disturb it."""
     with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
@@ -48,7 +52,7 @@ def own_valkey(tmp_path: Path) -> Iterator[ValkeyServer]:
 
 @pytest.fixture
 def store_url(valkey: ValkeyServer) -> str:
-    """URL of the session's server."""
+    """URL of the shared server."""
     return valkey.url
 
 
