@@ -14,7 +14,7 @@ import redis
 
 from ekiden.exit_codes import ENGINE_LOST
 from ekiden.keys import Keys
-from ekiden.net import free_port
+from ekiden.net import reserved_port
 from ekiden.settings import Settings, load_settings
 from tests.support.processes import Api, Process, Processes, processes, python_path
 from tests.support.relay import Relay, relay_to
@@ -175,7 +175,7 @@ async def running_cluster(folder: Path, size: Size, **overrides: object) -> Asyn
         children = stack.enter_context(processes(settings, folder))
         cluster = Cluster(size, store, children, await stack.enter_async_context(relay_to(store.port)))
         for _ in range(size.apis):
-            port = free_port()
+            port = stack.enter_context(reserved_port())
             cluster.ports.append(port)
             cluster.relays.append(await stack.enter_async_context(relay_to(port)))
         cluster.workers += await asyncio.gather(*(cluster.start_worker(number) for number in range(size.workers)))
