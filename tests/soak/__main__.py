@@ -9,6 +9,7 @@ import asyncio
 import sys
 import tempfile
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
@@ -36,6 +37,8 @@ REAL_WORKER = {
 }
 OPEN_ANSWERS = 100
 SAMPLE_EVERY_S = 10.0
+PAUSE_S = 15.0
+"""Between two conversations with the real model, which would take a core for itself."""
 GROWTH, SLACK_BYTES = 0.02, 2 << 20
 """Flat: the last quarter's median is at most this share, or this much, above that of the second quarter."""
 LEAST_SAMPLES = 8
@@ -55,6 +58,9 @@ async def talk(url: str, until: asyncio.Event, done: list[int]) -> None:
                 conversation = answer.conversation
                 done[0] += 1
             await client.conversations.delete(conversation)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_S):
+                    await until.wait()
 
 
 async def sample(cluster: Cluster, named: dict[str, psutil.Process], into: Samples) -> None:
