@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import ekiden
-from ekiden.collector import keep_out_of_collections
+from ekiden.collector import collect_seldom
 from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavailable
 from ekiden.settings import Settings
 from ekiden_api import admin, chat, conversations, http, pages
@@ -29,7 +29,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_service(settings) as service:
             app.state.service = service
-            keep_out_of_collections()
+            collect_seldom()
             yield
 
     # The interactive documentation pages load scripts from elsewhere; the description itself is at /openapi.json.

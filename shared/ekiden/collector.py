@@ -2,11 +2,16 @@
 
 import gc
 
+# New objects before the collector looks at them; Python's default is 700. What one flush of a large batch brings must
+# be able to die by itself before: each object that is looked at twice brings the next full collection nearer.
+YOUNG_OBJECTS = 20_000
 
-def keep_out_of_collections() -> None:
-    """Take what is there now, modules above all, out of all further collections: it lives as long as the process.
 
-    A full collection would go through hundreds of thousands of objects, and every stream would stand still meanwhile.
+def collect_seldom() -> None:
+    """Make full collections rare and short: every stream of the process stands still meanwhile.
+
+    What is there now, modules above all, lives as long as the process and is left out for ever.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])

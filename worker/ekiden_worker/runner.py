@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import structlog
 
 import ekiden
-from ekiden.collector import keep_out_of_collections
+from ekiden.collector import collect_seldom
 from ekiden.exit_codes import ENGINE_LOST
 from ekiden.settings import Settings
 from ekiden.store.types import WorkerInfo
@@ -46,7 +46,7 @@ class Runner:
 
     def join(self) -> None:
         """Become known to the store and take jobs. From here on the process must `leave` to end well."""
-        keep_out_of_collections()
+        collect_seldom()
         self._serving = True
         self._io.start()
         self._beat.start()
