@@ -79,7 +79,10 @@ def test_a_question_left_before_it_was_accepted_is_answered(fleet: Processes, ap
     own.shows("Left")
 
 
-def test_stop_while_nothing_answers_takes_effect_later(fleet: Processes, api: Api, own: Tab) -> None:
+def test_stop_while_nothing_answers_takes_effect_later(fleet: Processes, context: BrowserContext) -> None:
+    fleet.worker(**ECHO_ENGINE | {"EKIDEN_TEST_STEP_S": "0.1"})  # the answer must last until the page is back
+    api = fleet.api()
+    own = Tab(context).open(api.http)
     own.ask(LONG)
     own.reach(10)
     api.end(signal.SIGKILL)
