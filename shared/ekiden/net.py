@@ -45,14 +45,6 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def free_port() -> int:
-    """A TCP port of loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
 def reserved_port() -> Iterator[int]:
     """A free TCP port of loopback for a server that is to be told where to listen, now and after each of its deaths.
