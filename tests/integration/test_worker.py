@@ -199,6 +199,25 @@ def test_a_stopping_worker_hands_over_without_a_death(
     assert client.store.redis.hget(client.store.keys.job("j1"), "deaths") == b"0"
 
 
+def test_a_leaving_worker_that_is_fenced_and_loses_its_connections_leaves_in_order(
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet, client_of: StartClient
+) -> None:
+    settings = make_settings(redis_url=own_valkey.url)
+    worker = fleet_of(settings).worker(EKIDEN_TEST_STEP_S="0.05", EKIDEN_DRAIN_S="3")
+    client = client_of(settings)
+    client.submit("j1", 200)
+    client.wait_tokens("j1", 5)
+    [incarnation] = client.store.redis.zrange(client.store.keys.workers, 0, -1)
+    worker.send(signal.SIGTERM)
+    record = client.store.keys.worker(incarnation.decode())
+    until(lambda: client.store.redis.hget(record, "state") == b"draining", what="a draining worker")
+    client.store.redis.zrem(client.store.keys.workers, incarnation)
+    for kind in ("normal", "pubsub"):
+        client.store.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    assert worker.child.wait(20) == 0
+    assert "store_away_for_beat" in worker.text()
+
+
 def test_cancel_frees_the_slot_at_once(settings: Settings, fleet_of: StartFleet, client_of: StartClient) -> None:
     fleet_of(settings).worker(EKIDEN_MAX_RUNNING="1", EKIDEN_TEST_STEP_S="0.01")
     client = client_of(settings)

@@ -131,6 +131,9 @@ class Beat:
 
     def _listen(self, seconds: float) -> None:
         """Wait for the next beat. A message on the live channel makes it due now; one on the wake channel, a claim."""
+        if self._pubsub is None:  # it leaves, and is fenced already: nobody has anything to say to it
+            self._stop.wait(seconds)
+            return
         deadline = time.monotonic() + seconds
         while self._incarnation and (left := deadline - time.monotonic()) > 0 and not self._stop.is_set():
             message = self._pubsub.get_message(timeout=left)
