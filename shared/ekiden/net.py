@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from ekiden.settings import Settings, SettingsError
 
 BACKLOG = 2048
+SEND_BUFFER_BYTES = 128 << 10
 
 
 def is_loopback(name: str) -> bool:
@@ -36,6 +37,8 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Its connections inherit it. Behind megabytes in the kernel a slow client would hear of a ping too late.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     try:
         listener.bind((settings.host, settings.port))
         listener.listen(BACKLOG)

@@ -159,7 +159,7 @@ class Delta(ServerFrame, frozen=True, tag="delta"):
 
 
 class Moved(ServerFrame, frozen=True, tag="moved"):
-    """Another worker goes on with the answer, from where the last one stopped."""
+    """A worker goes on with the answer, from where the last attempt stopped."""
 
     job: str
     attempt: int

@@ -16,7 +16,7 @@ def expected(count: int, *messages: Message, seed: int = 1) -> str:
 
 def test_a_message_is_answered_on_stdout_and_nothing_else_is(api: Api) -> None:
     done = chat("Hello", "--url", api.http, "--max-tokens", "30", "--seed", "1")
-    assert (done.returncode, done.stdout, done.stderr) == (0, expected(30), "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected(30), "(cut at the length limit)\n")
 
 
 def test_options_and_environment_reach_the_service(fleet: Processes) -> None:
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_the_job_of_a_single_question(api: Api) -> None:
     with running(api, "Hello", "--max-tokens", "4000", "--seed", "1") as command:
         command.child.send_signal(signal.SIGINT)
         status, text, notices = command.end()
-    assert (status, notices) == (130, "")
+    assert (status, notices) == (130, "(stopped)\n")
     assert expected(4000).startswith(text)
     assert states(api) == ["cancelled"]
 

@@ -116,7 +116,7 @@ def test_a_conversation_is_gone_on_with_later(api: Api) -> None:
     options = ["--url", api.http, "--seed", "1", *FEW, "--conversation", conversation]
     fourth = next_answer(20, *(lines := ["Hello", hello, "More", more, "Third", third, "Fourth"]))
     done = chat("Fourth", *options)
-    assert (done.returncode, done.stdout, done.stderr) == (0, fourth, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, fourth, CUT.lstrip() + "\n")
     assert chat(*options, stdin="Fifth\n").stdout == next_answer(20, *lines, fourth, "Fifth")
     assert [each["turn_count"] for each in conversations(api)] == [5]
 
@@ -127,9 +127,11 @@ def test_a_script_can_begin_a_conversation(api: Api) -> None:
     answer = text_of(expected_ids([Message("system", "Be brief"), Message("user", "Hello")], 1, 20))
     assert (begun.returncode, begun.stdout) == (0, answer)
     [conversation] = conversations(api)
-    assert begun.stderr == f"To go on: ekiden chat --url {api.http} --conversation {conversation['id']}\n"
+    assert (
+        begun.stderr == f"{CUT.lstrip()}\nTo go on: ekiden chat --url {api.http} --conversation {conversation['id']}\n"
+    )
     alone = chat("Hello", *options)
-    assert (alone.stdout, alone.stderr) == (expected(20), "")
+    assert (alone.stdout, alone.stderr) == (expected(20), CUT.lstrip() + "\n")
     assert len(conversations(api)) == 1
 
 

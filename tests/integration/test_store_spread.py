@@ -64,6 +64,18 @@ def test_a_job_that_waited_for_a_beat_is_anybodys(make_fleet: Callable[..., Flee
     assert [claim.job for claim in until(lambda: fleet.claim("busy"), what="a claim")] == ["next"]
 
 
+def test_who_missed_a_beat_has_no_share(fleet: Fleet) -> None:
+    fleet.worker("w1")
+    fleet.worker("silent")
+    fleet.store.redis.hset(fleet.store.keys.worker("silent"), "registered", 1)
+    submit(fleet, 4)
+    assert len(fleet.claim("w1", 8)) == 4
+    fleet.beat("silent")
+    for number in range(4, 8):
+        fleet.submit(f"j{number}")
+    assert [len(fleet.claim(name, 8)) for name in ("w1", "silent")] == [0, 4]
+
+
 def test_who_cannot_take_a_job_has_no_share(fleet: Fleet) -> None:
     fleet.worker("w1")
     fleet.worker("full")

@@ -102,9 +102,9 @@ class Asker:
             elif isinstance(event, Accepted | Queued) and event.position:
                 self._screen.notice(f"Waiting; jobs ahead: {event.position}.")
             elif isinstance(event, Moved):
-                self._screen.notice("Another worker goes on with the answer.")
+                self._screen.notice("A worker goes on with the answer.")
             elif isinstance(event, Parked):
-                self._screen.notice("The answer is held; it goes on when it is resumed.")
+                self._screen.notice("The answer is held; it goes on when a program resumes it.")
             elif isinstance(event, Attached):
                 self._announcer.recovered()
             elif isinstance(event, Done):

@@ -81,6 +81,10 @@ def _once(question: Question, message: str, asker: Asker, screen: Screen) -> int
         shown,
     )
     asyncio.run(ask)
+    if not shown.whole:
+        screen.notice("(stopped)")
+    elif shown.cut:
+        screen.notice("(cut at the length limit)")
     if question.conversation == NEW_CONVERSATION and shown.conversation is not None:
         screen.notice(asker.how_to_go_on(shown.conversation))
     return 0 if shown.whole else INTERRUPTED

@@ -28,9 +28,11 @@ class StoreSilent(Exception):
     """The job store does not answer; the message says which."""
 
 
-async def store_answers(settings: Settings, embedded: EmbeddedStore | None) -> None:
+async def store_answers(settings: Settings, embedded: EmbeddedStore | None, console: Console) -> None:
     """Wait for the store. Raises StoreSilent when a foreign one stays silent, or our own cannot start."""
     address = urlsplit(settings.redis_url)
+    if not embedded:
+        console.say(f"Using the job store at {address.hostname}:{address.port}, as EKIDEN_REDIS_URL or REDIS_URL says.")
     deadline = asyncio.get_running_loop().time() + FOREIGN_STORE_WAIT_S
     store = Store(settings)
     try:

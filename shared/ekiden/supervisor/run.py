@@ -76,7 +76,7 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
         fetch = Child("model", python_module("ekiden_worker.fetch"), environment, console)
         children += [api, *workers, fetch, *([embedded.child] if embedded else [])]
         async with kept_running([embedded.child], STORE_GRACE_S) if embedded else nullcontext():
-            await store_answers(settings, embedded)
+            await store_answers(settings, embedded, console)
             await _fetch(fetch)
             async with kept_running([api, *workers], SERVE_GRACE_S):
                 url = await until_ready(settings, workers, console)
