@@ -220,6 +220,7 @@ async def watching(witness: Witness) -> AsyncIterator[None]:
     try:
         yield
         await until_async(done, RECOVERY_S, "the ends that the witness waits for")
+        assert not task.done(), task
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -231,13 +232,15 @@ async def run(plan: Plan, folder: Path, seed: int) -> Outcome:
     async with running_cluster(folder, plan.size) as cluster:
         load = Load(cluster.urls, plan.open_answers, plan.tokens, seed)
         driver = Driver(cluster, load, seed)
-        async with load.asking(), watching(driver.witness):
+        async with watching(driver.witness), load.asking():  # the witness waits for what the load asked
             most = min(plan.open_answers, plan.size.workers * plan.size.max_running)
 
             async def busy() -> bool:
                 return len(load.running) >= 0.9 * most
 
             await until_async(busy, RECOVERY_S, "a fleet at work")
+            # A fleet that has just begun takes nobody for dead for one lease, as after an outage of the store.
+            await asyncio.sleep(cluster.settings.lease_s)
             await driver.one_by_one(plan.faults)
             await driver.combined(plan.combined_until)
         await driver.settle()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
@@ -20,37 +19,40 @@ class Witness:
 
     def __init__(self, urls: list[str]) -> None:
         self._urls: Iterator[str] = cycle(url.replace("http", "ws", 1) + "/v1/chat" for url in urls)
+        self._known: set[str] = set()
         self._open: set[str] = set()
-        self._asked: asyncio.Queue[str] = asyncio.Queue()
-        self._heard = 0
-        self.ends: Counter[str] = Counter()
+        self._asking: asyncio.Queue[str] = asyncio.Queue()
+        self.connections = 0
         self.wrong: list[str] = []
-
-    def follow(self, job: str) -> None:
-        """One in `EVERY` is followed from its beginning to its end."""
-        self._heard += 1
-        if self._heard % EVERY == 0:
-            self._open.add(job)
-            self._asked.put_nowait(job)
 
     @property
     def done(self) -> bool:
         """Every job that it follows has ended."""
         return not self._open
 
+    def follow(self, job: str) -> None:
+        """One in `EVERY` is followed from its beginning to its end; a job may be named again."""
+        if job not in self._known:
+            self._known.add(job)
+            if len(self._known) % EVERY == 0:
+                self._open.add(job)
+                self._asking.put_nowait(job)
+
     async def watch(self) -> None:
         """Connect, again whenever the connection is lost; until cancelled."""
         while True:
             try:
                 async with connect(next(self._urls), max_size=None, ping_interval=1, ping_timeout=1) as connection:
+                    self.connections += 1
                     await self._on_connection(connection)
-            except (OSError, WebSocketException):
+            except* (OSError, WebSocketException):
                 await asyncio.sleep(RETRY_S)
 
     async def _on_connection(self, connection: ClientConnection) -> None:
-        ended = set[str]()
+        self._asking = asyncio.Queue()
         for job in self._open:
-            self._asked.put_nowait(job)
+            self._asking.put_nowait(job)
+        ended = set[str]()
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(self._ask(connection))
             async for text in connection:
@@ -59,21 +61,18 @@ class Witness:
 
     async def _ask(self, connection: ClientConnection) -> None:
         while True:
-            job = await self._asked.get()
-            if job in self._open:
-                await connection.send(json.dumps({"type": "attach", "id": job, "job": job, "cursor": 0}))
+            job = await self._asking.get()
+            await connection.send(json.dumps({"type": "attach", "id": job, "job": job, "cursor": 0}))
 
     def _on_frame(self, frame: dict[str, Any], ended: set[str]) -> None:
         job = frame.get("job")
-        if job is None:
-            if frame["type"] == "error" and frame["retryable"]:
-                self._asked.put_nowait(frame["id"])  # the store was away
-            elif frame["type"] == "error":
-                self.wrong.append(f"{frame['id']}: {frame['code']}")
-                self._open.discard(frame["id"])
-        elif job in ended:
+        if job in ended:
             self.wrong.append(f"{job}: {frame['type']} after its end")
-        elif frame["type"] in ("done", "error"):
+        elif job is not None and frame["type"] in ("done", "error"):
             ended.add(job)
-            self.ends[job] += 1
             self._open.discard(job)
+        elif frame["type"] == "error" and frame["retryable"]:  # the store was away
+            asyncio.get_running_loop().call_later(RETRY_S, self._asking.put_nowait, frame["id"])
+        elif frame["type"] == "error":
+            self.wrong.append(f"{frame['id']}: {frame['code']}")
+            self._open.discard(frame["id"])
