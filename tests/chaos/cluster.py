@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -148,13 +148,16 @@ class Cluster:
         for process in [*self.workers, *self.apis]:
             process.check()
 
-    async def check_store(self) -> None:
-        """Raise AssertionError unless nothing is left over in an idle store, once dead processes are known as such."""
-        keys, rest = Keys(self.settings.key_prefix), [""]
+    async def check_store(self) -> Counter[str]:
+        """How many keys of each kind an idle store holds, once dead processes are known as such.
+
+        Raises AssertionError when something is left over.
+        """
+        keys, rest, found = Keys(self.settings.key_prefix), [""], Counter[str]()
 
         async def consistent() -> bool:
             try:
-                await self.ask_store(lambda client: check_integrity(client, keys))
+                found.update(await self.ask_store(lambda client: check_integrity(client, keys)))
             except AssertionError as error:
                 rest[0] = str(error)
                 return False
@@ -164,6 +167,7 @@ class Cluster:
             await until_async(consistent, 90)
         except TimeoutError:
             raise AssertionError(rest[0]) from None
+        return found
 
 
 @asynccontextmanager

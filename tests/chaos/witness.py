@@ -22,7 +22,6 @@ class Witness:
         self._known: set[str] = set()
         self._open: set[str] = set()
         self._asking: asyncio.Queue[str] = asyncio.Queue()
-        self.connections = 0
         self.wrong: list[str] = []
 
     @property
@@ -43,7 +42,6 @@ class Witness:
         while True:
             try:
                 async with connect(next(self._urls), max_size=None, ping_interval=1, ping_timeout=1) as connection:
-                    self.connections += 1
                     await self._on_connection(connection)
             except* (OSError, WebSocketException):
                 await asyncio.sleep(RETRY_S)
