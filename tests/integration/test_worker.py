@@ -212,8 +212,7 @@ def test_a_leaving_worker_that_is_fenced_and_loses_its_connections_leaves_in_ord
     record = client.store.keys.worker(incarnation.decode())
     until(lambda: client.store.redis.hget(record, "state") == b"draining", what="a draining worker")
     client.store.redis.zrem(client.store.keys.workers, incarnation)
-    for kind in ("normal", "pubsub"):
-        client.store.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    own_valkey.drop_connections()
     assert worker.child.wait(20) == 0
     assert "store_away_for_beat" in worker.text()
 

@@ -58,6 +58,12 @@ class ValkeyServer:
         assert self.process is not None
         os.kill(self.process.pid, number)
 
+    def drop_connections(self) -> None:
+        """Close every client's connection."""
+        with redis.Redis(port=self.port) as client:
+            for kind in ("normal", "pubsub"):
+                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
         """End the server and wait for it."""
         assert self.process is not None
