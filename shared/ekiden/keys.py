@@ -12,6 +12,9 @@ class Keys:
         self.jobs = self.prefix + "jobs"  # ZSET job → submission number: the index of everything that is kept
         self.workers = self.prefix + "workers"  # ZSET incarnation → lease expiry, ms
         self.replicas = self.prefix + "replicas"  # ZSET replica → lease expiry, ms
+        self.totals = self.prefix + "totals"  # HASH: what was counted since the store began (lua/lib/count.lua)
+        self.audit = self.prefix + "audit"  # STREAM: what operators did
+        self.drills = self.prefix + "drills"  # LIST: encoded scorecards, the newest first
         self.models = self.prefix + "models"  # HASH model → context tokens; remembered without workers
 
     def job(self, job: str) -> str:
@@ -25,6 +28,18 @@ class Keys:
     def log(self, job: str) -> str:
         """LIST: one encoded Record a token."""
         return f"{self.prefix}log:{job}"
+
+    def times(self, job: str) -> str:
+        """STRING: a pair of 32-bit numbers for each write to the log: its length then, and ms since submission."""
+        return f"{self.prefix}times:{job}"
+
+    def watchers(self, job: str) -> str:
+        """SET: the replicas that watch a job."""
+        return f"{self.prefix}watchers:{job}"
+
+    def step(self, length_ms: int, begin_ms: int) -> str:
+        """HASH: what was counted in one step of the history."""
+        return f"{self.prefix}stat:{length_ms}:{begin_ms}"
 
     def idempotency(self, user: str, client_id: str) -> str:
         """STRING: the job that a request of this user became."""

@@ -48,7 +48,7 @@ def test_nothing_is_left_to_live_for_ever_after_a_job(fleet: Fleet) -> None:
         for key in fleet.store.redis.keys(fleet.store.keys.prefix + "*")
         if fleet.store.redis.ttl(key) == -1
     }
-    assert eternal <= {"jobs", "ended", "workers", "replicas", "models", "seq", "fleet"}
+    assert eternal <= {"jobs", "ended", "workers", "replicas", "models", "seq", "fleet", "totals"}
 
 
 def test_the_same_submission_is_stored_once_and_another_body_conflicts(fleet: Fleet) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from ekiden.jobs import ENDED, NEXT, State
 from ekiden.memory import decode_turn
+from ekiden.store.operator import Action, AgainOutcome
 from ekiden.store.types import (
     ANONYMOUS,
     AppendOutcome,
@@ -27,8 +28,9 @@ from ekiden.store.types import (
 )
 from ekiden.wire import EndedFrame
 from tests.support.seeded import SEED
-from tests.support.store_fleet import MODEL, Fleet, asked
+from tests.support.store_fleet import MODEL, OPERATOR, Fleet, asked
 
+ACTIONS: list[Action] = ["cancel", "park", "resume", "resume", "priority"]
 STEPS = int(os.environ.get("EKIDEN_TEST_STORE_STEPS", "6000"))
 
 
@@ -76,6 +78,7 @@ class Walk:
         actions = [self.submit, self.join, self.claim, self.append, self.append, self.append, self.crash, self.beat]
         actions += [self.cancel, self.lose_claim_reply, self.lose_append_reply, self.hand_off, self.attach, self.zombie]
         actions += [self.park, self.resume, self.resume]
+        actions += [self.operate, self.ask_again, self.drain]
         actions += [self.begin, self.go_on, self.go_on, self.answer_again, self.rename, self.delete]
         self.random.choice(actions)()
 
@@ -249,6 +252,45 @@ class Walk:
             job = self.random.choice(held)
             self.fleet.store.run(self.fleet.commands.resume(self.users[job], job))
 
+    def operate(self) -> None:
+        if self.random.random() < 0.5 and self.states:
+            jobs = self.random.sample(sorted(self.states), min(3, len(self.states)))
+            action = self.random.choice(ACTIONS)
+            for job, (found, _) in zip(jobs, self.fleet.act(action, *jobs, priority=2), strict=True):
+                assert found is self.states[job]
+
+    def ask_again(self) -> None:
+        """An operator retries a job; where it was in a conversation, only if that stands as it stood."""
+        failed = [job for job, state in self.states.items() if state in (State.ERROR, State.CANCELLED)]
+        if not failed or len(self.live()) >= 30:
+            return
+        job, new = self.random.choice(failed), self.name("j")
+        place = self.places.get(job)
+        told = self.told.get(place.conversation) if place else None
+        expected = AgainOutcome.NEW
+        if place:
+            gone = told is None
+            free = told is not None and not told.busy and len(told.turns) == place.turn - 1
+            expected = AgainOutcome.EXPIRED if gone else AgainOutcome.NEW if free else AgainOutcome.CONVERSATION_BUSY
+        poison = self.fleet.store.redis.hget(self.fleet.store.keys.job(job), "code") == b"poison"
+        assert self.fleet.again("requeue" if poison else "retry", job, new) is expected
+        if expected is AgainOutcome.NEW:
+            self.submitted(new, self.users[job], place)
+            self.fleet.view(new, user=self.users[job])  # it is watched, so that its end is heard
+
+    def drain(self) -> None:
+        """A worker is drained, with or without its jobs, and taken back at once."""
+        if self.random.random() < 0.3 and (worker := self.some_worker()):
+            move = self.random.random() < 0.5
+            moved = self.fleet.store.run(self.fleet.operator.drain(worker, True, move, OPERATOR))
+            assert self.fleet.claim(worker) == []
+            assert moved is not None
+            assert moved <= len(self.workers[worker])
+            if move:
+                self.lost = (worker, self.workers[worker])
+                self.workers[worker] = {}
+            self.fleet.store.run(self.fleet.operator.drain(worker, False, False, OPERATOR))
+
     def hand_off(self) -> None:
         if self.random.random() < 0.2 and len(self.workers) > 1 and (worker := self.some_worker()):
             self.fleet.store.run(self.fleet.commands.handoff(worker))
@@ -280,6 +322,10 @@ class Walk:
                 owner = fields[b"owner"].decode()
                 assert store.redis.sismember(keys.worker_jobs(owner), job), "a running job belongs to its owner"
                 assert owner in self.workers, "a running job's owner is alive"
+            indexed = {
+                other for other in State if store.redis.zscore(keys.prefix + f"by:state:{other}", job) is not None
+            }
+            assert indexed == {state}, "every job is in the index of its state alone"
             self.states[job] = state
             if state in ENDED and job in self.places:
                 self.told_of(job)
@@ -324,12 +370,20 @@ class Walk:
                 self.fleet.append(worker, claim, len(claim.records), end=Ending("stop"))
             self.check()
         self.check_kept()
+        self.check_indexes()
         assert self.fleet.store.redis.keys(self.fleet.store.keys.queue(MODEL) + "*") == []
         lists = {self.fleet.store.keys.conversations(told.user).encode() for told in self.told.values()}
         assert set(self.fleet.store.redis.keys(self.fleet.store.keys.prefix + "user:*")) == lists
         assert self.fleet.store.redis.zcard(self.fleet.store.keys.prefix + "timers") == 0
         ends = [frame.job for frame in self.received() if isinstance(frame, EndedFrame)]
         assert sorted(ends) == sorted(self.logs), "exactly one terminal event a job"
+
+    def check_indexes(self) -> None:
+        """A search by state finds exactly the jobs that are in it."""
+        for state in State:
+            assert set(self.fleet.found(100_000, budget=1_000_000, state=state)) == {
+                job for job, its in self.states.items() if its is state
+            }
 
     def check_kept(self) -> None:
         """All jobs have ended: no conversation is busy, and nothing is left of those that were deleted."""

@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 
 from ekiden import wire
+from ekiden.jobs import State
 from ekiden.memory import KeptTurn, StoredPrompt, decode_turn
 from ekiden.protocol import Message, Params
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore
+from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, OperatorCommands
 from ekiden.store.types import (
     ANONYMOUS,
     Append,
@@ -22,6 +24,7 @@ from ekiden.store.types import (
     NewJob,
     NextTurn,
     Place,
+    Policy,
     Snapshot,
     SubmitOutcome,
     WorkerInfo,
@@ -30,6 +33,7 @@ from ekiden.validation import resolve
 from tests.support.waiting import until
 
 MODEL = "m"
+OPERATOR = Operator("olga", "0f0f0f0f")
 PROMPT = StoredPrompt([1, 2, 3])
 
 
@@ -44,6 +48,7 @@ class Fleet:
     def __init__(self, settings: Settings) -> None:
         self.store = BlockingStore(settings)
         self.commands = self.store.commands
+        self.operator = OperatorCommands(settings.key_prefix, Policy.of(settings))
         self._pubsubs: list[Any] = []
 
     def close(self) -> None:
@@ -133,6 +138,25 @@ class Fleet:
             job = f"{conversation}{number}"
             assert self.submit(job, user, place=place, request=asked(message)) is SubmitOutcome.NEW
             self.answer(worker, message.upper(), prompt=StoredPrompt([number]))
+
+    def act(self, action: Action, *jobs: str, priority: int = 0) -> list[tuple[State | None, bool]]:
+        """Act as an operator."""
+        done = self.store.run(self.operator.act(action, jobs, OPERATOR, priority=priority))
+        return [(one.found, one.applies) for one in done]
+
+    def again(self, action: Again, job: str, new: str) -> AgainOutcome:
+        """Ask again as an operator."""
+        return self.store.run(self.operator.again(action, job, new, OPERATOR))[0]
+
+    def found(self, limit: int = 100, before: int | None = None, budget: int = 10_000, **wanted: Any) -> list[str]:
+        """Ids of jobs that match, the newest first."""
+        page = self.store.run(self.operator.find(JobFilter(**wanted), before, limit, budget))
+        return [record.id for record in page.jobs]
+
+    def audit(self) -> list[dict[str, str]]:
+        """The audit log, the oldest first."""
+        entries = self.store.redis.xrange(self.store.keys.audit)
+        return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
 
     def beat(self, worker: str) -> int:
         """Beat once and return how many jobs were taken from dead workers."""

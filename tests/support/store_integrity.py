@@ -9,11 +9,12 @@ from ekiden.keys import Keys
 from ekiden.wire import decode_record
 
 KINDS = re.compile(
-    r"(?P<job>(job|request|prompt|log|idem|watchers):.+)"
+    r"(?P<job>(job|request|prompt|log|times|idem|watchers):.+)"
     r"|(?P<conversation>(conv|turns):.+|user:.*:convs)"
     r"|(?P<live>queue:.+|user:.*:(live|running|lanes)|replica:.+:jobs|worker:.+:(jobs|cancel|park))"
     r"|(?P<worker>worker:[^:]+)"
-    r"|(?P<index>jobs|ended|workers|replicas|models|fleet|seq|slots)"
+    r"|(?P<history>stat:.+|by:.+|replica:.+:info)"
+    r"|(?P<index>jobs|ended|workers|replicas|models|fleet|seq|slots|totals)"
     r"|(?P<celery>celery:(_kombu\.binding.+|unacked.*))"
 )
 """`live` keys exist only while a job is queued or running, or a worker was asked something."""

@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish view
+--!include core index count timers watch queue conversation finish view
 -- Watch a job and read it in one step, so that nothing falls between snapshot and live frames.
 -- ARGV 2 replica · 3 user · 4 job · 5 cursor
 -- Returns a view, or nil when this user has no such job

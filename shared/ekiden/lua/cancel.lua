@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish ask
+--!include core index count timers watch queue conversation finish ask
 -- End a job: at once when no worker runs it, otherwise at its worker's next step.
 -- ARGV 2 user · 3 job
 -- Returns the state found, or nil when this user has no such job

@@ -1,10 +1,16 @@
---!include core timers watch queue conversation finish park take spread
+--!include core index count timers watch queue conversation finish park take spread
 -- Give a worker up to `free` queued jobs of its model; the store chooses.
 -- ARGV 2 worker · 3 model · 4 free
 -- Returns claims (lib/take.lua), or nil when the worker is fenced
 local worker, model, free = ARGV[2], ARGV[3], tonumber(ARGV[4])
 if not redis.call('ZSCORE', P .. 'workers', worker) then return false end
-if redis.call('HGET', key('worker', worker), 'solo') then return {} end
+local solo, drain = unpack(redis.call('HMGET', key('worker', worker), 'solo', 'drain'))
+if solo or drain or redis.call('SISMEMBER', P .. 'paused', model) == 1 then return {} end
+
+-- A reservation by one that is gone, or is being drained, holds nobody up.
+local function takes_jobs(other)
+  return redis.call('ZSCORE', P .. 'workers', other) and not redis.call('HGET', key('worker', other), 'drain')
+end
 
 -- A suspect of killing workers runs alone: one worker reserves it, takes nothing else, and begins when it is empty.
 for _, id in ipairs(redis.call('ZRANGE', key('queue', model) .. ':solo', 0, 15)) do
@@ -12,7 +18,7 @@ for _, id in ipairs(redis.call('ZRANGE', key('queue', model) .. ':solo', 0, 15))
   if not job then
     dequeue({ id = id, model = model, solo = '1' })
   else
-    if not (job.solo_for and redis.call('ZSCORE', P .. 'workers', job.solo_for)) then set(job, 'solo_for', worker) end
+    if not (job.solo_for and takes_jobs(job.solo_for)) then set(job, 'solo_for', worker) end
     if job.solo_for == worker then
       if redis.call('SCARD', key('worker', worker .. ':jobs')) > 0 then return {} end
       redis.call('HSET', key('worker', worker), 'solo', id)

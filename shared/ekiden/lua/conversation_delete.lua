@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish ask
+--!include core index count timers watch queue conversation finish ask
 -- Forget a conversation, and end the job that answers in it; with the conversation gone, that keeps no turn.
 -- ARGV 2 user · 3 conversation
 -- Returns 1, or 0 when this user has no such one

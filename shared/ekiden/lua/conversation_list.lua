@@ -1,4 +1,4 @@
---!include core timers watch queue conversation
+--!include core index count timers watch queue conversation
 -- A page of a user's conversations, the newest change first; what has expired leaves the index on the way.
 -- ARGV 2 user · 3 limit · to go on after: 4 change (ms) · 5 conversation
 -- Returns {summaries (lib/conversation.lua), change and conversation to go on after, where there may be more}

@@ -1,4 +1,4 @@
---!include core timers watch queue conversation
+--!include core index count timers watch queue conversation
 -- Read a conversation, and up to `limit` of its turns.
 -- ARGV 2 user · 3 conversation · 4 limit · 5 the turn that they end before · 6 '1': the seed and the turn
 --   under way too

@@ -1,4 +1,4 @@
---!include core timers watch queue conversation
+--!include core index count timers watch queue conversation
 -- Give a conversation a title.
 -- ARGV 2 user · 3 conversation · 4 title
 -- Returns its summary (lib/conversation.lua), or nil when this user has no such one

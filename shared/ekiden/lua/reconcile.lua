@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish park take
+--!include core index count timers watch queue conversation finish park take
 -- Repeat claims whose reply was lost: same fence, same attempt, so a lost reply is no move. One that is to
 -- end, ends; one that is to be parked, is.
 -- ARGV 2 worker · then the jobs it knows

@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish park requeue
+--!include core index count timers watch queue conversation finish park requeue
 -- Make a worker known. One in the same supervised slot is dead for certain, or its supervisor would not have started
 -- this one.
 -- ARGV 2 worker · then field, value, … of store.types.WorkerInfo

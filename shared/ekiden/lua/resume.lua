@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish park
+--!include core index count timers watch queue conversation finish park
 -- Queue a parked job again, with its old age; one that is to be parked goes on.
 -- ARGV 2 user · 3 job
 -- Returns the state found, or nil when this user has no such job

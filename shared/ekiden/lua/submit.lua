@@ -1,4 +1,4 @@
---!include core timers watch queue conversation finish
+--!include core index count timers watch queue conversation create
 -- Store a new job, once per (user, client id), and watch it.
 -- ARGV 2 job · 3 user ('' anonymous) · 4 client id · 5 digest · 6 model · 7 priority · 8 on_disconnect · 9 request
 --   10 replica · 11 conversation ('' none) · 12 new|next|again · of a new one: 13 seed · 14 title · of another answer:
@@ -28,26 +28,14 @@ if user ~= '' and redis.call('SCARD', key('user', user .. ':live')) >= policy.ma
   return { 'too_many_jobs', '', 0 }
 end
 
-local job = { id = id }
-set(job,
-  'state', 'queued', 'fence', 0, 'attempt', 0, 'deaths', 0, 'n', 0, 'user', user, 'client', client, 'digest', digest,
-  'model', model, 'prio', prio, 'seq', redis.call('INCR', P .. 'seq'), 'on_disconnect', ARGV[8],
-  'created', now, 'queue_due', now + policy.queue_wait_ms)
-redis.call('SET', key('request', id), ARGV[9])
-redis.call('SET', idem, id)
-redis.call('SADD', key('user', user .. ':live'), id)
-redis.call('ZADD', P .. 'jobs', job.seq, id)
-if conv ~= '' then
-  if place == 'new' then
-    redis.call('HSET', conv_key(conv),
-      'user', user, 'model', model, 'title', ARGV[14], 'created', now, 'version', 0, 'turns', 0, 'seed', ARGV[13])
-  end
-  set(job, 'conv', conv, 'turn', turn)
-  if ARGV[15] == '1' then set(job, 'same', '1') end
-  redis.call('HSET', conv_key(conv), 'busy', id)
-  touch(conv, user)
+if place == 'new' then
+  redis.call('HSET', conv_key(conv),
+    'user', user, 'model', model, 'title', ARGV[14], 'created', now, 'version', 0, 'turns', 0, 'seed', ARGV[13])
 end
-enqueue(job)
-set_timer(job)
+local job = create({
+  id = id, user = user, client = client, digest = digest, model = model, prio = prio, on_disconnect = ARGV[8],
+  request = ARGV[9], conv = conv ~= '' and conv or nil, turn = conv ~= '' and turn or nil,
+  same = ARGV[15] == '1' and '1' or nil,
+})
 watch(job, ARGV[10])
 return { 'new', id, position(job) }

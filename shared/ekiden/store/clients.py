@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from ekiden.settings import Settings
 from ekiden.store.commands import Command, Commands
+from ekiden.store.operator import OperatorCommands
 from ekiden.store.types import Policy
 
 T = TypeVar("T")
@@ -85,6 +86,7 @@ class Store:
         )
         self.redis: Any = redis.asyncio.Redis.from_pool(pool)
         self.commands = Commands(settings.key_prefix, Policy.of(settings))
+        self.operator = OperatorCommands(settings.key_prefix, Policy.of(settings))
         self.keys = self.commands.keys
         self._script = _scripts(self.redis)
 

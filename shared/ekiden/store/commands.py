@@ -1,6 +1,6 @@
 """One typed command per Lua script: arguments in, parsed reply out; no I/O, so async and blocking callers share it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Generic, TypeVar
 
@@ -26,10 +26,12 @@ from ekiden.store.types import (
     Place,
     Policy,
     PollReply,
+    ReplicaInfo,
     Snapshot,
     SubmitOutcome,
     Submitted,
     TurnAgain,
+    WorkerFigures,
     WorkerInfo,
 )
 from ekiden.wire import decode_ended, decode_record, delta_header
@@ -38,6 +40,9 @@ T = TypeVar("T")
 Arg = str | bytes | int
 
 MAX_POLLED_JOBS = 100
+UNKNOWN_REPLICA = ReplicaInfo()
+NO_FIGURES = WorkerFigures()
+NO_GAPS: Mapping[int, int] = {}
 ANY_TURN = 1 << 53
 """A number beyond every turn's."""
 
@@ -51,8 +56,8 @@ class Command(Generic[T]):
     parse: Callable[[Any], T]
 
 
-class Commands:
-    """Builds the store's commands under one key prefix and policy."""
+class CommandBuilder:
+    """Makes script calls under one key prefix and policy."""
 
     def __init__(self, prefix: str, policy: Policy) -> None:
         self.keys = Keys(prefix)
@@ -61,6 +66,10 @@ class Commands:
 
     def _command(self, script: str, args: Iterable[Arg], parse: Callable[[Any], T]) -> Command[T]:
         return Command(script, [self._policy, *args], parse)
+
+
+class Commands(CommandBuilder):
+    """The store's commands of clients, API processes and workers."""
 
     def submit(self, new: NewJob, replica: str) -> Command[Submitted]:
         """Store a job and watch it, once per idempotency key."""
@@ -86,10 +95,12 @@ class Commands:
         """Stop watching a job; the last watcher starts its grace, or ends it when it asked for that."""
         return self._command("detach", (replica, job), _nothing)
 
-    def poll(self, replica: str, watched: Sequence[tuple[str, int, int]]) -> Command[PollReply]:
+    def poll(
+        self, replica: str, watched: Sequence[tuple[str, int, int]], info: ReplicaInfo = UNKNOWN_REPLICA
+    ) -> Command[PollReply]:
         """Renew the replica, work on due timers, and read what changed of at most 100 (job, cursor, attempt)."""
         flat = (part for item in watched for part in item)
-        return self._command("poll", (replica, *flat), _poll_reply)
+        return self._command("poll", (replica, msgspec.msgpack.encode(info), *flat), _poll_reply)
 
     def cancel(self, user: str, job: str) -> Command[State | None]:
         """End a queued job, or ask its worker to. Returns the state found; None: no such job of this user."""
@@ -108,9 +119,24 @@ class Commands:
         flat = (part for name, value in asdict(info).items() for part in (name, value))
         return self._command("register", (incarnation, *flat), _nothing)
 
-    def beat(self, incarnation: str, running: int, waiting: int, state: str) -> Command[BeatReply]:
-        """Renew a worker's lease, reap the dead, work on due timers."""
-        return self._command("beat", (incarnation, running, waiting, state), _beat_reply)
+    def beat(
+        self,
+        incarnation: str,
+        running: int,
+        waiting: int,
+        state: str,
+        figures: WorkerFigures = NO_FIGURES,
+        token_gaps: Mapping[int, int] = NO_GAPS,
+    ) -> Command[BeatReply]:
+        """Renew a worker's lease, reap the dead, work on due timers.
+
+        `token_gaps`: how many times between two tokens of an answer fell into which bucket of ITL_BOUNDS_MS.
+        """
+        hit = figures.prefix_hit_ratio
+        args: list[Arg] = [incarnation, running, waiting, state, msgspec.msgpack.encode(figures)]
+        args += [f"{figures.kv_usage:.4g}", "" if hit is None else f"{hit:.4g}"]
+        args += (part for gap in token_gaps.items() for part in gap)
+        return self._command("beat", args, _beat_reply)
 
     def claim(self, incarnation: str, model: str, free: int) -> Command[list[Claimed] | None]:
         """Take up to `free` queued jobs, the store's choice. None: this worker is fenced."""

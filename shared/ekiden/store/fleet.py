@@ -1,10 +1,13 @@
 """Reads who serves: the workers with a valid lease."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ekiden.store.clients import Store
+from ekiden.store.types import WorkerFigures
+
+if TYPE_CHECKING:
+    from ekiden.store.clients import Store
 
 
 class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,9 +31,19 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     registered: int = 0
     beat: int | None = None
+    libraries: str = ""
+    chaos_drills: int = 0
+    drain: int = 0
+    solo: str | None = None
+    figures: WorkerFigures = WorkerFigures()
+
+    @property
+    def name(self) -> str:
+        """As people and plots call it."""
+        return f"{self.host}:{self.pid}"
 
 
-async def live_workers(store: Store) -> list[LiveWorker]:
+async def live_workers(store: "Store") -> list[LiveWorker]:
     """Every worker whose lease has not run out. Raises redis.RedisError."""
     seconds, micros = await store.redis.time()
     now = seconds * 1000 + micros // 1000
@@ -41,11 +54,15 @@ async def live_workers(store: Store) -> list[LiveWorker]:
             pipe.hgetall(store.keys.worker(incarnation))
         records: list[dict[bytes, bytes]] = await pipe.execute()
     found = zip(left.items(), records, strict=True)
-    return [_worker(incarnation, lease, record) for (incarnation, lease), record in found if record]
+    return [worker_of(incarnation, lease, record) for (incarnation, lease), record in found if record]
 
 
-def _worker(incarnation: str, lease_ms_left: int, record: dict[bytes, bytes]) -> LiveWorker:
+def worker_of(incarnation: str, lease_ms_left: int, record: dict[bytes, bytes]) -> LiveWorker:
+    """A worker as its record tells."""
+    figures = record.pop(b"figures", None)
     fields: dict[str, Any] = {name.decode(): value.decode() for name, value in record.items()}
+    if figures:
+        fields["figures"] = msgspec.msgpack.decode(figures, type=WorkerFigures)
     return msgspec.convert(
         {"incarnation": incarnation, "lease_ms_left": lease_ms_left, **fields}, LiveWorker, strict=False
     )

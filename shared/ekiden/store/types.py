@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
+
 from ekiden.jobs import State
 from ekiden.memory import Memory
 from ekiden.protocol import OnDisconnect
@@ -192,6 +194,47 @@ class WorkerInfo:
     device: str
     version: str
     slot: str = ""
+    libraries: str = ""
+    """Versions, as name=version name=version …"""
+    chaos_drills: int = 0
+    """1: it kills itself when a drill asks for that."""
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """What NVML says of a worker's GPU; memory in bytes, utilization from 0 to 1."""
+
+    name: str
+    memory_used: int
+    memory_total: int
+    utilization: float
+
+
+class WorkerFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker does, as it says with each beat; ratios from 0 to 1.
+
+    `prefix_hit_ratio`: which share of the prompts' ids was cached; None before the first prompt. `step_ms` is the mean
+    since the last beat, None without a step.
+    """
+
+    tokens_per_s: float = 0.0
+    kv_usage: float = 0.0
+    prefix_hit_ratio: float | None = None
+    preemptions: int = 0
+    batch_size: int = 0
+    step_ms: float | None = None
+    gpu: Gpu | None = None
+
+
+class ReplicaInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What an API process says of itself. `started_ms` is its own clock."""
+
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    started_ms: int = 0
+    connections: int = 0
+    watched_jobs: int = 0
+    dashboards: int = 0
 
 
 @dataclass(frozen=True, slots=True)

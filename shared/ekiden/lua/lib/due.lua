@@ -60,7 +60,14 @@ local function forget_old_summaries()
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'ended', '-inf', horizon, 'LIMIT', 0, BATCH)) do forget(id) end
 end
 
+local function sample_states()
+  for _, state in ipairs({ 'queued', 'running', 'parked' }) do
+    sample(state, redis.call('ZCARD', index_of('state', state)))
+  end
+end
+
 local function housekeeping()
+  sample_states()
   end_due_jobs()
   remove_dead_replica()
   forget_old_summaries()

@@ -1,4 +1,6 @@
 -- The one way a job ends. Ended jobs are kept in steps: log and prompt, then the summary, then nothing.
+local SUMMARY_SLACK_S = 600
+
 local function elapsed(job, moment)
   return moment and tonumber(moment) - tonumber(job.created) or cjson.null
 end
@@ -11,12 +13,6 @@ local function ended_frame(job)
     number(job.prompt_tokens), number(job.cached),
     elapsed(job, job.claimed), elapsed(job, job.first), elapsed(job, job.ended), number(job.retokenized),
   })
-end
-
-local function forget(id)
-  redis.call('ZREM', P .. 'jobs', id)
-  redis.call('ZREM', P .. 'ended', id)
-  redis.call('DEL', key('job', id), key('request', id), key('prompt', id), key('log', id), key('watchers', id))
 end
 
 -- The worker may take other jobs beside this one, if it had reserved itself for it.
@@ -38,7 +34,8 @@ end
 local function finish(job, state, reason, code, message)
   if job.state == 'queued' then dequeue(job) end
   release(job)
-  set(job, 'state', state, 'ended', now)
+  enter(job, state, 'ended', now)
+  total('jobs:' .. (reason or state), 1)
   if reason then set(job, 'reason', reason) end
   if code then set(job, 'code', code, 'message', message) end
   if job.conv then end_turn(job) end
@@ -48,9 +45,11 @@ local function finish(job, state, reason, code, message)
   for _, replica in ipairs(redis.call('SMEMBERS', key('watchers', job.id))) do
     redis.call('SREM', key('replica', replica .. ':jobs'), job.id)
   end
-  redis.call('EXPIRE', key('job', job.id), policy.keep_summary_s)
+  -- Housekeeping forgets it; where nobody does, it goes by itself.
+  redis.call('EXPIRE', key('job', job.id), policy.keep_summary_s + SUMMARY_SLACK_S)
   redis.call('EXPIRE', key('idem', job.user .. ':' .. job.client), policy.keep_summary_s)
   redis.call('EXPIRE', key('log', job.id), policy.keep_log_s)
+  redis.call('EXPIRE', key('times', job.id), policy.keep_log_s)
   redis.call('EXPIRE', key('watchers', job.id), policy.keep_log_s)
   local keep_prompt_s = state == 'error' and policy.keep_summary_s or policy.keep_log_s
   redis.call('EXPIRE', key('request', job.id), keep_prompt_s)

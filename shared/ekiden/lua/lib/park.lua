@@ -16,7 +16,7 @@ local function park(job)
     set(job, 'run_left', math.max(1, job.run_due - now))
     unset(job, 'run_due')
   end
-  set(job, 'state', 'parked', 'fence', job.fence + 1, 'park_due', now + policy.park_ms, 'parks', number(job.parks) + 1)
+  enter(job, 'parked', 'fence', job.fence + 1, 'park_due', now + policy.park_ms, 'parks', number(job.parks) + 1)
   set_timer(job)
   if job.conv then touch(job.conv, job.user) end
   tell(job.id, cmsgpack.pack({ 'c', job.id }))
@@ -26,7 +26,7 @@ local function wake(model) redis.call('PUBLISH', key('wake', model), '') end
 
 -- Let a job that nobody owns wait for a worker again, with its old age.
 local function queue_again(job)
-  set(job, 'state', 'queued', 'queue_due', now + policy.queue_wait_ms)
+  enter(job, 'queued', 'queue_due', now + policy.queue_wait_ms)
   enqueue(job)
   set_timer(job)
 end

@@ -34,6 +34,7 @@ local function give_back(worker, ids, died)
     end
   end
   for model in pairs(models) do wake(model) end
+  if moved > 0 then total('moved', moved) end
   return moved
 end
 

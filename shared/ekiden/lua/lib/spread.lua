@@ -3,10 +3,11 @@
 local function fair_share(worker, model)
   local jobs, workers = redis.call('ZCARD', key('queue', model)), 0
   for _, other in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', now, '+inf')) do
-    local its = redis.call('HMGET', key('worker', other), 'model', 'state', 'solo', 'max_running', 'registered', 'beat')
+    local its = redis.call('HMGET', key('worker', other), 'model', 'state', 'solo', 'max_running', 'registered', 'beat',
+      'drain')
     local count = redis.call('SCARD', key('worker', other .. ':jobs'))
     local fresh = now - number(its[6] or its[5] or nil) < 2 * policy.beat_ms
-    local can = its[1] == model and its[2] == 'ready' and not its[3] and count < number(its[4])
+    local can = its[1] == model and its[2] == 'ready' and not its[3] and not its[7] and count < number(its[4])
     if other == worker or can and fresh then
       jobs, workers = jobs + count, workers + 1
     end

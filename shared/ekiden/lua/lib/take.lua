@@ -10,8 +10,12 @@ end
 -- Give a queued job to a worker: a new fence, a new attempt.
 local function take(job, worker)
   dequeue(job)
-  set(job, 'state', 'running', 'owner', worker, 'fence', job.fence + 1, 'attempt', job.attempt + 1)
-  if not job.claimed then set(job, 'claimed', now) end
+  enter(job, 'running', 'owner', worker, 'fence', job.fence + 1, 'attempt', job.attempt + 1)
+  note_attempt(job, worker)
+  if not job.claimed then
+    set(job, 'claimed', now)
+    count_wait('queue', now - job.created)
+  end
   if not job.run_due then set(job, 'run_due', now + (job.run_left or policy.run_limit_ms)) end
   unset(job, 'run_left')
   redis.call('SADD', key('worker', worker .. ':jobs'), job.id)

@@ -27,9 +27,10 @@ local function unwatch(id, replica)
   return redis.call('SCARD', key('watchers', id)) == 0
 end
 
--- One message a replica: a msgpack array of its frames. A replica that nobody listens for loses its watches, but stays
--- in replica:<r>:jobs, so that its end is still noticed; its next poll watches again.
+-- Write what was counted, and send: one message a replica, a msgpack array of its frames. A replica that nobody listens
+-- for loses its watches, but stays in replica:<r>:jobs, so that its end is still noticed; its next poll watches again.
 local function flush()
+  write_counts()
   for replica, frames in pairs(outgoing) do
     if redis.call('PUBLISH', key('out', replica), array_header(#frames) .. table.concat(frames)) == 0 then
       for id in pairs(told[replica]) do
