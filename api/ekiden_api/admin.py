@@ -1,13 +1,13 @@
-"""What operators see of the fleet: read-only, and from this machine alone."""
+"""What operators see of the fleet: read-only, for viewers."""
 
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Query, Request
 
+from ekiden.roles import Role
 from ekiden.store.fleet import live_workers
 from ekiden.store.records import JobRecord, read_jobs
-from ekiden_api.access import require_loopback
 from ekiden_api.http import service_of
 
 router = APIRouter(prefix="/admin/api")
@@ -16,8 +16,9 @@ router = APIRouter(prefix="/admin/api")
 @router.get("/workers")
 async def workers(request: Request) -> dict[str, Any]:
     """Every worker with a valid lease."""
-    require_loopback(request)
-    found = await live_workers(service_of(request).store)
+    service = service_of(request)
+    await service.access.require(request, Role.VIEWER)
+    found = await live_workers(service.store)
     return {"workers": msgspec.to_builtins(found)}
 
 
@@ -29,8 +30,8 @@ async def jobs(
     state: str | None = None,
 ) -> dict[str, Any]:
     """Jobs, newest first, without any text; `cursor` is the `next` of the page before."""
-    require_loopback(request)
     service = service_of(request)
+    await service.access.require(request, Role.VIEWER)
     before = "+inf" if cursor is None else f"({cursor}"
     page = await service.store.redis.zrevrangebyscore(
         service.store.keys.jobs, before, "-inf", start=0, num=limit, withscores=True

@@ -15,8 +15,9 @@ import ekiden
 from ekiden.collector import collect_seldom
 from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavailable
 from ekiden.settings import Settings
-from ekiden_api import admin, chat, conversations, http, pages
-from ekiden_api.access import AllowLists, error_response
+from ekiden_api import admin, chat, conversations, http, login, pages
+from ekiden_api.allow_lists import AllowLists
+from ekiden_api.refusals import error_response
 from ekiden_api.service import open_service
 
 log = structlog.get_logger()
@@ -41,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for module in (chat, http, conversations, admin, pages):
+    for module in (chat, http, conversations, login, admin, pages):
         app.include_router(module.router)
     app.add_middleware(AllowLists, settings=settings)
     app.add_exception_handler(EkidenError, _on_ekiden_error)

@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 from starlette.websockets import WebSocket
 
-from ekiden.errors import Unauthorized
+from ekiden.errors import EkidenError
 from ekiden.protocol import SUBPROTOCOL
-from ekiden_api.access import error_response
+from ekiden_api.refusals import error_response
 from ekiden_api.service import Service
 from ekiden_api.session import Session
 
@@ -14,13 +14,14 @@ router = APIRouter()
 
 @router.websocket("/v1/chat")
 async def chat(websocket: WebSocket) -> None:
-    """Speak the contract with one client; a connection without a valid key is refused with HTTP 401."""
+    """Speak the contract with one client; one without a valid key is refused with HTTP 401."""
     service: Service = websocket.app.state.service
     offered = websocket.scope.get("subprotocols", [])
     try:
-        user = service.access.user(websocket, offered)
-    except Unauthorized as error:
+        identity = await service.access.identify(websocket, offered)
+    except EkidenError as error:
         await websocket.send_denial_response(error_response(error))
         return
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    await Session(websocket, service, user).run()
+    async with service.access.holding(websocket, identity):
+        await Session(websocket, service, identity.user).run()

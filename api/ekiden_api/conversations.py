@@ -6,21 +6,20 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from ekiden.conversations import Conversation, Page, Pending, Turn, WholeConversation
-from ekiden.errors import ConversationNotFound, FrameTooLarge, InvalidRequest
+from ekiden.errors import ConversationNotFound, InvalidRequest
 from ekiden.memory import KeptTurn, decode_messages, decode_turn
 from ekiden.protocol import JobRequest, Usage
 from ekiden.store.commands import ANY_TURN
 from ekiden.store.types import ConversationSummary, ConversationView, PageEnd, PendingTurn
 from ekiden.validation import parse_title
+from ekiden_api.body import read_body
 from ekiden_api.http import service_of
 
 router = APIRouter(prefix="/v1/conversations")
 
 TURNS_A_PAGE = 100
-MAX_BODY_BYTES = 1 << 14
 
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9a-f]{32})")
 
@@ -31,7 +30,7 @@ async def list_conversations(
 ) -> Response:
     """The conversations of this user, the newest change first; `cursor` is the `next` of the page before."""
     service = service_of(request)
-    user = service.access.user(request)
+    user = (await service.access.identify(request)).user
     after = None if cursor is None else _place(cursor)
     page = await service.store.run(service.store.commands.list_conversations(user, limit, after))
     following = f"{page.following.updated_ms}-{page.following.id}" if page.following else None
@@ -44,7 +43,7 @@ async def read_conversation(
 ) -> Response:
     """A conversation of this user with its last 100 turns, or the 100 before turn number `before`."""
     service = service_of(request)
-    user = service.access.user(request)
+    user = (await service.access.identify(request)).user
     command = service.store.commands.read_conversation(user, conversation, TURNS_A_PAGE, before=before, seed=True)
     kept = await service.store.run(command)
     if kept is None:
@@ -57,8 +56,8 @@ async def read_conversation(
 async def rename_conversation(request: Request, conversation: str) -> Response:
     """Give a conversation of this user the `title` in the body."""
     service = service_of(request)
-    user = service.access.user(request)
-    title = parse_title(await _body(request))
+    user = (await service.access.identify(request)).user
+    title = parse_title(await read_body(request))
     summary = await service.store.run(service.store.commands.rename_conversation(user, conversation, title))
     if summary is None:
         raise ConversationNotFound("There is no such conversation.")
@@ -69,7 +68,7 @@ async def rename_conversation(request: Request, conversation: str) -> Response:
 async def delete_conversation(request: Request, conversation: str) -> dict[str, str | bool]:
     """Forget a conversation of this user; an answer that is under way in it is cancelled."""
     service = service_of(request)
-    user = service.access.user(request)
+    user = (await service.access.identify(request)).user
     if not await service.store.run(service.store.commands.delete_conversation(user, conversation)):
         raise ConversationNotFound("There is no such conversation.")
     return {"id": conversation, "object": "conversation", "deleted": True}
@@ -80,18 +79,6 @@ def _place(cursor: str) -> PageEnd:
     if not found:
         raise InvalidRequest("cursor must be the `next` of a page before.")
     return PageEnd(int(found[1]), found[2])
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise FrameTooLarge(f"The body may have at most {MAX_BODY_BYTES:,} bytes.")
-    except ClientDisconnect:
-        raise InvalidRequest("The body did not arrive.") from None
-    return body
 
 
 def _shown(summary: ConversationSummary) -> Conversation:

@@ -48,7 +48,7 @@ async def readyz(request: Request) -> JSONResponse:
 async def models(request: Request) -> dict[str, Any]:
     """The models jobs can ask for; the default one first."""
     service = service_of(request)
-    service.access.user(request)
+    await service.access.identify(request)
     known = await service.models()
     default = service.settings.model_name
     names = [default, *sorted(name for name in known if name != default)]
@@ -69,7 +69,7 @@ async def models(request: Request) -> dict[str, Any]:
 async def get_job(request: Request, job: str) -> dict[str, Any]:
     """A job of this user: state, usage, and its text while that is kept."""
     service = service_of(request)
-    user = service.access.user(request)
+    user = (await service.access.identify(request)).user
     record = await read_job(service.store, job)
     if record is None or record.user != user:
         raise JobNotFound("There is no such job.")
@@ -98,7 +98,7 @@ async def get_job(request: Request, job: str) -> dict[str, Any]:
 async def cancel_job(request: Request, job: str) -> dict[str, Any]:
     """Ask a job of this user to end; answers with the state it was found in."""
     service = service_of(request)
-    user = service.access.user(request)
+    user = (await service.access.identify(request)).user
     found = await service.store.run(service.store.commands.cancel(user, job))
     if found is None:
         raise JobNotFound("There is no such job.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ekiden.errors import ModelNotFound, OutOfRange
 from ekiden.settings import Settings
 from ekiden.store import Store
-from ekiden_api.access import Access
+from ekiden_api.access import Access, watched_access
 from ekiden_api.hub import Hub
 from ekiden_api.link import Link, linked
 from ekiden_api.outbox import Rounds
@@ -61,7 +61,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     hub = Hub()
     try:
         with waking(settings) as wake_ups:
-            async with linked(store, hub) as link:
-                yield Service(settings, store, hub, link, wake_ups, Access(settings))
+            async with linked(store, hub) as link, watched_access(settings, store) as access:
+                yield Service(settings, store, hub, link, wake_ups, access)
     finally:
         await store.close()

@@ -50,7 +50,7 @@ class Unauthorized(EkidenError):
 
 
 class Forbidden(EkidenError):
-    """The Origin or Host is not on the allow-list, or the page is open on loopback only."""
+    """The Origin or Host is not on the allow-list, or the key has not the role for it."""
 
     code, http_status = "forbidden", 403
 

@@ -16,6 +16,8 @@ class Keys:
         self.audit = self.prefix + "audit"  # STREAM: what operators did
         self.drills = self.prefix + "drills"  # LIST: encoded scorecards, the newest first
         self.models = self.prefix + "models"  # HASH model → context tokens; remembered without workers
+        self.api_keys = self.prefix + "keys"  # HASH key id → JSON KeyRecord
+        self.audit = self.prefix + "audit"  # STREAM: what was done, by whom
 
     def job(self, job: str) -> str:
         """HASH: the record."""
@@ -56,6 +58,10 @@ class Keys:
     def conversations(self, user: str) -> str:
         """ZSET conversation → last change, ms: those of one user."""
         return f"{self.prefix}user:{user}:convs"
+
+    def browser_session(self, digest: str) -> str:
+        """STRING: the key that a browser logged in with."""
+        return f"{self.prefix}session:{digest}"
 
     def worker(self, incarnation: str) -> str:
         """HASH: what a worker says of itself."""

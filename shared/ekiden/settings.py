@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
@@ -10,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ekiden.protocol import DEFAULT_URL
+from ekiden.roles import Role
 
 PREFIX = "EKIDEN_"
 DEFAULT_ENGINE = "ekiden_worker.model:load"
@@ -27,6 +29,15 @@ Pairs = Annotated[
 
 class SettingsError(Exception):
     """A setting is unknown or wrong; the message is one sentence an operator can act on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredKey:
+    """One entry of EKIDEN_API_KEYS."""
+
+    user: str
+    key: SecretStr
+    role: Role
 
 
 class Settings(BaseSettings):
@@ -54,15 +65,20 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port the API listens on; 0 picks a free one.")
-    api_keys: Annotated[dict[str, SecretStr], NoDecode] = Field(
-        default_factory=dict,
-        description="API keys as user:key,user:key, of letters, digits, _ and -; required off loopback.",
+    api_keys: Annotated[tuple[ConfiguredKey, ...], NoDecode] = Field(
+        (),
+        description="Keys besides those of `ekiden keys`, as user:key or user:key:role, comma separated; "
+        "a key has letters, digits, _ and -.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names the API answers to, comma separated; loopback names always are."
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of pages that may connect, comma separated; the API's own origin always may."
+    )
+    admin_show_text: bool = Field(False, description="An admin may read prompts and answers on the dashboard.")
+    chaos_drills: bool = Field(
+        False, description="The dashboard may kill a worker to show what happens; for API and worker."
     )
     ready_needs_worker: bool = Field(False, description="/readyz is 200 only while a worker is registered.")
     max_queued_jobs: Count = Field(10_000, description="Bound of the queue; more answer queue_full.")
@@ -156,14 +172,9 @@ class Settings(BaseSettings):
     def _parse_keys(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        keys: dict[str, str] = {}
-        for entry in filter(None, (part.strip() for part in value.split(","))):
-            user, colon, key = entry.partition(":")
-            if not (colon and user and key) or user in keys or key in keys.values():
-                raise ValueError("must be user:key pairs separated by commas, each user and each key once")
-            if not all(c.isascii() and (c.isalnum() or c in "_-") for c in key):
-                raise ValueError("keys may hold only letters, digits, _ and -")
-            keys[user] = key
+        keys = tuple(_configured_key(entry) for entry in filter(None, (part.strip() for part in value.split(","))))
+        if len({entry.key for entry in keys}) < len(keys):
+            raise ValueError("names a key twice")
         return keys
 
     @field_validator("allowed_hosts", "allowed_origins", mode="before")
@@ -213,6 +224,19 @@ class ClientSettings(BaseSettings):
 
 
 Loaded = TypeVar("Loaded", Settings, ClientSettings)
+
+
+def _configured_key(entry: str) -> ConfiguredKey:
+    """An entry of EKIDEN_API_KEYS. Raises ValueError, which does not repeat the key."""
+    user, _, rest = entry.partition(":")
+    key, colon, role = rest.partition(":")
+    if not (user and key):
+        raise ValueError("must be user:key or user:key:role entries separated by commas")
+    if not all(c.isascii() and (c.isalnum() or c in "_-") for c in key):
+        raise ValueError("keys may hold only letters, digits, _ and -")
+    if colon and role not in list(Role):
+        raise ValueError("a role is user, viewer or admin")
+    return ConfiguredKey(user, SecretStr(key), Role(role or Role.USER))
 
 
 def model_name(model: str) -> str:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.e2e
 
 KEY = "alice-secret"
 BEARER = {"Authorization": f"Bearer {KEY}"}
-VARIABLES = {"EKIDEN_API_KEYS": f"alice:{KEY}"}
+VARIABLES = {"EKIDEN_API_KEYS": f"alice:{KEY}:viewer"}
 FAKE_ENGINE = {"EKIDEN_ENGINE": "tests.support.fake_engine:load", "EKIDEN_TEST_STEP_S": "0.02", "PYTHONPATH": str(ROOT)}
 
 
@@ -108,7 +108,8 @@ class Composition:
 
     def worker_of(self, job: str) -> Container:
         """Who generates a job now, by the API's own account."""
-        with httpx.Client(verify=False, base_url=f"http://127.0.0.1:{self.api_port}/admin/api", timeout=20) as admin:
+        url = f"http://127.0.0.1:{self.api_port}/admin/api"
+        with httpx.Client(verify=False, base_url=url, headers=BEARER, timeout=20) as admin:
             owners = {row["id"]: row["worker"] for row in admin.get("/jobs").json()["jobs"]}
             pids = {worker["incarnation"]: worker["pid"] for worker in admin.get("/workers").json()["workers"]}
         return next(container for container in self.containers if container.process.pid == pids[owners[job]])
@@ -200,6 +201,7 @@ def test_a_stop_needs_no_kill(composition: Composition) -> None:
 
 
 def test_the_api_refuses_to_serve_without_keys(composition: Composition) -> None:
+    composition.store()
     api = composition.api(EKIDEN_API_KEYS="")
     assert api.process.wait(60) == 3
     assert "EKIDEN_API_KEYS" in api.log.read_text()

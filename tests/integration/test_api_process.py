@@ -58,7 +58,7 @@ def test_a_process_that_must_not_start_says_why_in_one_sentence(settings: Settin
             ),
             ({"EKIDEN_PORT": port}, f"Cannot listen on 127.0.0.1:{port}: Address already in use."),
             ({"EKIDEN_PROT": "1"}, "EKIDEN_PROT is not a setting of Ekiden; did you mean EKIDEN_PORT?"),
-            ({"EKIDEN_API_KEYS": "hush"}, "EKIDEN_API_KEYS: must be user:key pairs"),
+            ({"EKIDEN_API_KEYS": "hush"}, "EKIDEN_API_KEYS: must be user:key or user:key:role"),
         ]
         children = [
             Process("ekiden_api", settings, tmp_path / f"{number}.log", extra)

@@ -21,8 +21,9 @@ from tests.support.waiting import until
 
 ADA = {"Authorization": "Bearer key-of-ada"}
 BOB = {"Authorization": "Bearer key-of-bob"}
+VERA = {"Authorization": "Bearer key-of-vera"}
 ACCESS = {
-    "EKIDEN_API_KEYS": "ada:key-of-ada,bob:key-of-bob",
+    "EKIDEN_API_KEYS": "ada:key-of-ada,bob:key-of-bob,vera:key-of-vera:viewer",
     "EKIDEN_ALLOWED_HOSTS": "chat.example.com",
     "EKIDEN_ALLOWED_ORIGINS": "https://app.example.com",
     "EKIDEN_LOG_LEVEL": "debug",
@@ -161,7 +162,7 @@ def test_operators_see_workers_and_jobs_without_text(api: Api, worker: Process, 
     job = started_job(api, text="a private question", max_tokens=1000)
 
     def busy() -> dict[str, Any] | None:
-        (shown,) = http.get(f"{api.http}/admin/api/workers").json()["workers"]
+        (shown,) = http.get(f"{api.http}/admin/api/workers", headers=VERA).json()["workers"]
         return shown if shown["running"] == 1 else None
 
     shown = until(busy, what="a beat that tells of the job")
@@ -169,7 +170,7 @@ def test_operators_see_workers_and_jobs_without_text(api: Api, worker: Process, 
     assert (shown["pid"], shown["host"], shown["model"]) == (worker.pid, socket.gethostname(), settings.model_name)
     assert (shown["state"], len(shown["incarnation"])) == ("ready", 32)
 
-    page = http.get(f"{api.http}/admin/api/jobs")
+    page = http.get(f"{api.http}/admin/api/jobs", headers=VERA)
     (row,) = [row for row in page.json()["jobs"] if row["id"] == job]
     assert (row["state"], row["user"], row["worker"]) == ("running", "ada", shown["incarnation"])
     assert "private" not in page.text
@@ -178,19 +179,13 @@ def test_operators_see_workers_and_jobs_without_text(api: Api, worker: Process, 
 
 def test_jobs_are_listed_page_by_page_newest_first(api: Api) -> None:
     made = [started_job(api) for _ in range(3)]
-    first = http.get(f"{api.http}/admin/api/jobs", params={"limit": 2}).json()
-    second = http.get(f"{api.http}/admin/api/jobs", params={"limit": 2, "cursor": first["next"]}).json()
+    url = f"{api.http}/admin/api/jobs"
+    first = http.get(url, params={"limit": 2}, headers=VERA).json()
+    second = http.get(url, params={"limit": 2, "cursor": first["next"]}, headers=VERA).json()
     assert [row["id"] for row in [*first["jobs"], *second["jobs"]]][:3] == made[::-1]
     in_state(api, made[-1], "done")
-    states = {row["state"] for row in http.get(f"{api.http}/admin/api/jobs", params={"state": "done"}).json()["jobs"]}
-    assert states == {"done"}
-
-
-def test_operators_pages_are_open_on_loopback_only(api: Api) -> None:
-    # A proxy on this machine says for whom it asks.
-    for path in ("workers", "jobs"):
-        response = http.get(f"{api.http}/admin/api/{path}", headers={"X-Forwarded-For": "203.0.113.5"})
-        assert (response.status_code, error_of(response)["code"]) == (403, "forbidden")
+    done = http.get(url, params={"state": "done"}, headers=VERA).json()
+    assert {row["state"] for row in done["jobs"]} == {"done"}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +201,7 @@ def test_operators_pages_are_open_on_loopback_only(api: Api) -> None:
     ],
 )
 def test_every_refusal_has_a_code(api: Api, method: str, path: str, status: int, code: str) -> None:
-    response = http.request(method, f"{api.http}{path}", headers=ADA)
+    response = http.request(method, f"{api.http}{path}", headers=VERA)
     assert (response.status_code, error_of(response)["code"]) == (status, code)
 
 
@@ -214,7 +209,7 @@ def test_a_fault_of_ours_is_an_error_with_a_code_too(api: Api, store: BlockingSt
     store.redis.zadd(store.keys.workers, {"broken": 1 << 50})
     store.redis.hset(store.keys.worker("broken"), "pid", "no number")
     try:
-        response = http.get(f"{api.http}/admin/api/workers")
+        response = http.get(f"{api.http}/admin/api/workers", headers=VERA)
     finally:
         store.redis.zrem(store.keys.workers, "broken")
     assert (response.status_code, error_of(response)["code"]) == (500, "internal")

@@ -1,63 +1,50 @@
-"""Who may talk to the service: addresses, keys, Host and Origin."""
+"""Who asks: keys of the environment, roles, and what a browser adds by itself. Needs no store."""
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from starlette.requests import HTTPConnection
-from starlette.types import Message, Receive, Scope, Send
 
-from ekiden.errors import Forbidden, Unauthorized
-from ekiden.net import is_loopback
+from ekiden.errors import Forbidden, StoreUnavailable, Unauthorized
+from ekiden.roles import Role
 from ekiden.settings import load_settings
-from ekiden_api.access import Access, AllowLists, require_loopback
+from ekiden.store import Store
+from ekiden.store.api_keys import digest_of, id_of, is_user_name, make_key
+from ekiden_api import key_ring
+from ekiden_api.access import Access, Identity, refuse_foreign_page, require, session_token
+from tests.support.nowhere import NOWHERE
+
+KEYS = "ada:key-A,bob:key_B:viewer,ada:key-C:admin"
 
 
-def connection(client: str | None = "127.0.0.1", **headers: str) -> HTTPConnection:
-    encoded = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-    client_address = None if client is None else (client, 5000)
-    return HTTPConnection({"type": "http", "headers": encoded, "client": client_address})
+def connection(path: str = "/v1/models", method: str = "GET", kind: str = "http", **headers: str) -> HTTPConnection:
+    encoded = [(name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return HTTPConnection(
+        {"type": kind, "path": path, "method": method, "headers": encoded, "client": ("127.0.0.1", 5)}
+    )
 
 
-@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "127.8.9.1", "::1", "0:0:0:0:0:0:0:1", "::ffff:127.0.0.1"])
-def test_this_machine_is_loopback(name: str) -> None:
-    assert is_loopback(name)
-    if name != "localhost":
-        require_loopback(connection(name))
+def identity(asking: HTTPConnection, subprotocols: Sequence[str] = (), **settings: Any) -> Identity:
+    """Who asks, of a service whose store does not answer."""
+    given = load_settings(**{"redis_url": f"redis://{NOWHERE[0]}", "api_keys": KEYS, **settings})
 
+    async def ask() -> Identity:
+        store = Store(given)
+        try:
+            return await Access(given, store).identify(asking, subprotocols)
+        finally:
+            await store.close()
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "0.0.0.0",
-        "::",
-        "",
-        "0",
-        "192.168.0.1",
-        "::ffff:10.0.0.1",
-        "fe80::1",
-        "example.com",
-        "localhost.evil.com",
-        "127.1",
-    ],
-)
-def test_all_else_is_not(name: str) -> None:
-    assert not is_loopback(name)
-    with pytest.raises(Forbidden):
-        require_loopback(connection(name))
-
-
-def test_a_connection_without_a_peer_address_is_not_from_here() -> None:
-    with pytest.raises(Forbidden):
-        require_loopback(connection(None))
-
-
-ACCESS = Access(load_settings(api_keys="ada:key-A,bob:key_B"))
+    return asyncio.run(ask())
 
 
 @pytest.mark.parametrize("header", ["Bearer key-A", "bearer key-A", "BEARER  key-A "])
 def test_the_keys_user_is_who_asks(header: str) -> None:
-    assert ACCESS.user(connection(authorization=header)) == "ada"
-    assert ACCESS.user(connection(authorization="Bearer key_B")) == "bob"
+    assert identity(connection(authorization=header)) == Identity("ada", Role.USER, "env-1")
+    assert identity(connection(authorization="Bearer key_B")) == Identity("bob", Role.VIEWER, "env-2")
+    assert identity(connection(authorization="Bearer key-C")) == Identity("ada", Role.ADMIN, "env-3")
 
 
 @pytest.mark.parametrize(
@@ -66,119 +53,141 @@ def test_the_keys_user_is_who_asks(header: str) -> None:
 )
 def test_an_unknown_key_is_refused(header: str) -> None:
     with pytest.raises(Unauthorized):
-        ACCESS.user(connection(authorization=header))
+        identity(connection(authorization=header))
 
 
 def test_a_browser_gives_its_key_as_a_subprotocol() -> None:
-    assert ACCESS.user(connection(), ["ekiden.v1", "ekiden.bearer.key_B"]) == "bob"
+    assert identity(connection(), ["ekiden.v1", "ekiden.bearer.key_B"]).user == "bob"
     for offered in (["ekiden.v1"], ["ekiden.bearer."], ["ekiden.bearer.x"], ["key_B"]):
         with pytest.raises(Unauthorized):
-            ACCESS.user(connection(), offered)
+            identity(connection(), offered)
 
 
-def test_without_keys_everybody_is_the_anonymous_user() -> None:
-    access = Access(load_settings())
-    assert access.user(connection()) == access.user(connection(authorization="Bearer x")) == ""
+def test_what_only_the_store_could_tell_is_not_guessed() -> None:
+    for asking in (
+        connection(authorization=f"Bearer {make_key().text}"),
+        connection("/admin", cookie="ekiden_session=x"),
+    ):
+        with pytest.raises(StoreUnavailable):
+            identity(asking)
+    with pytest.raises(StoreUnavailable):
+        identity(connection(), api_keys="")
+    with pytest.raises(Unauthorized):
+        identity(connection(), api_keys="", host="0.0.0.0")
 
 
-class Site:
-    """Asks the allow-lists about a Host and an Origin."""
+def test_every_key_is_compared_in_constant_time_also_with_an_unknown_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[str, str]] = []
 
-    def __init__(self, **settings: Any) -> None:
-        self._lists = AllowLists(self._application, load_settings(**settings))
-        self._reached = False
+    def compare(left: str, right: str) -> bool:
+        compared.append((left, right))
+        return left == right
 
-    async def _application(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
-        self._reached = True
+    monkeypatch.setattr(key_ring.hmac, "compare_digest", compare)
+    given = make_key()
+    settings = load_settings(redis_url=f"redis://{NOWHERE[0]}", api_keys=KEYS)
 
-    def answers(self, host: str | None, origin: str | None = None) -> bool:
-        """Whether such a request reaches the application; else it must be answered with 403."""
-        import asyncio
+    async def ask(ring: key_ring.KeyRing) -> key_ring.Key | None:
+        async def nothing_new() -> None:
+            pass
 
-        sent: list[Message] = []
+        monkeypatch.setattr(ring, "refresh", nothing_new)
+        return await ring.find(given.text)
 
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        async def receive() -> Message:
-            return {"type": "http.disconnect"}
-
-        headers = [(b"host", host.encode())] if host is not None else []
-        headers += [(b"origin", origin.encode())] if origin is not None else []
-        self._reached = False
-        asyncio.run(self._lists({"type": "http", "headers": headers}, receive, send))
-        assert self._reached or sent[0]["status"] == 403
-        return self._reached
+    assert asyncio.run(ask(key_ring.KeyRing(settings, Store(settings)))) is None
+    # Each of the environment's keys, though none fits, and one for the id that is not there.
+    assert [left for left, _ in compared] == [given.digest] * 4
 
 
 @pytest.mark.parametrize(
-    "host",
+    ("role", "covered"),
+    [(Role.USER, {"user"}), (Role.VIEWER, {"user", "viewer"}), (Role.ADMIN, {"user", "viewer", "admin"})],
+)
+def test_a_role_may_what_those_before_it_may(role: Role, covered: set[str]) -> None:
+    for needed in Role:
+        assert role.covers(needed) is (needed in covered)
+        for key in ("3f9a01bc", None):
+            asks = Identity("ada", role, key)
+            if needed in covered:
+                require(asks, needed)
+            else:
+                with pytest.raises(Forbidden):
+                    require(asks, needed)
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
     [
-        "localhost",
-        "localhost:8000",
-        "LocalHost:8000",
-        "localhost.",
-        "127.0.0.1:1",
-        "127.0.0.2:8000",
-        "[::1]",
-        "[::1]:80",
+        ("/admin", True),
+        ("/admin/", True),
+        ("/admin/api/me", True),
+        ("/admin/live", True),
+        ("/metrics", True),
+        ("/v1/models", False),
+        ("/v1/chat", False),
+        ("/", False),
+        ("/administrator", False),
+        ("/metrics/x", False),
+        ("/v1/admin/", False),
     ],
 )
-def test_loopback_hosts_are_answered(host: str) -> None:
-    assert Site().answers(host)
+def test_a_cookie_counts_for_operators_paths_alone(path: str, counts: bool) -> None:
+    assert (session_token(connection(path, cookie="a=b; ekiden_session=t")) == "t") is counts
+
+
+OWN = {"host": "localhost:8000", "origin": "http://localhost:8000"}
+JSON = {"content_type": "application/json"}
 
 
 @pytest.mark.parametrize(
-    "host",
-    [None, "", ":8000", "evil.com", "evil.com:8000", "localhost.evil.com", "evil.com@localhost", "localhost@evil.com",
-     "localhost/evil.com", "localhost:80:80", "localhost:x", "::1", "[::1", "[fe80::1]", "0.0.0.0",
-     "127.0.0.1.evil.com", "localhost, evil.com", "localhost..", "localhost\\evil.com", "evil.com#localhost"],
-)  # fmt: skip
-def test_foreign_and_malformed_hosts_are_refused(host: str | None) -> None:
-    assert not Site().answers(host)
-
-
-def test_configured_hosts_are_answered() -> None:
-    site = Site(allowed_hosts="Chat.Example.com, [2001:db8::1]")
-    for host in ("chat.example.com", "CHAT.example.com:443", "chat.example.com.", "[2001:db8::1]:8000", "localhost"):
-        assert site.answers(host)
-    for host in ("example.com", "a.chat.example.com", "[2001:db8::2]"):
-        assert not site.answers(host)
-    assert Site(allowed_hosts="*").answers("any.example.org:1")
-    assert not Site(allowed_hosts="*").answers("")
-
-
-@pytest.mark.parametrize(
-    "origin",
+    ("kind", "method", "headers", "passes"),
     [
-        None,
-        "http://localhost:8000",
-        "http://localhost",
-        "https://127.0.0.1:3000",
-        "http://[::1]:8000",
-        "HTTP://LOCALHOST",
+        ("http", "GET", {}, True),
+        ("http", "HEAD", {"origin": "https://evil.com"}, True),
+        ("http", "POST", OWN | JSON, True),
+        ("http", "POST", OWN | {"content_type": "Application/JSON; charset=utf-8"}, True),
+        ("http", "POST", OWN, False),
+        ("http", "POST", OWN | {"content_type": "text/plain"}, False),
+        ("http", "POST", OWN | {"content_type": "application/json-patch"}, False),
+        ("http", "POST", JSON | {"host": "localhost:8000"}, False),
+        ("http", "POST", OWN | JSON | {"origin": "http://localhost:3000"}, False),
+        ("http", "DELETE", OWN | JSON | {"origin": "null"}, False),
+        ("websocket", "GET", OWN, True),
+        ("websocket", "GET", {"host": "localhost:8000"}, False),
+        ("websocket", "GET", OWN | {"origin": "http://localhost:3000"}, False),
     ],
 )
-def test_pages_of_this_machine_may_connect(origin: str | None) -> None:
-    assert Site().answers("localhost:8000", origin)
+def test_only_a_page_of_the_service_acts_by_what_the_browser_adds(
+    kind: str, method: str, headers: dict[str, str], passes: bool
+) -> None:
+    asking = connection("/admin/api/logout", method, kind, **headers)
+    if passes:
+        refuse_foreign_page(asking)
+    else:
+        with pytest.raises(Forbidden):
+            refuse_foreign_page(asking)
+
+
+def test_a_new_key_names_its_id_and_hides_its_secret() -> None:
+    key = make_key()
+    assert id_of(key.text) == key.id
+    assert key.text.isascii()
+    assert key.text.startswith(f"ek_{key.id}_")
+    assert len(key.text) == len("ek_") + 8 + 1 + 43
+    assert key.text not in repr(key)
+    assert key.digest == digest_of(key.text) != digest_of(make_key().text)
+
+
+@pytest.mark.parametrize("text", ["", "ek_", "ek_3f9a01bc", "ek_3f9a01bc_", "ek_3F9A01BC_" + "a" * 43, "secret"])
+def test_other_texts_name_no_id(text: str) -> None:
+    assert id_of(text) is None
 
 
 @pytest.mark.parametrize(
-    "origin",
-    ["", "null", "http://evil.com", "https://evil.com:8000", "http://localhost.evil.com", "http://evil.com@localhost",
-     "file://", "file://localhost", "chrome-extension://localhost", "localhost:8000", "http://", "//localhost", "http://[::1"],
-)  # fmt: skip
-def test_pages_of_other_sites_may_not(origin: str) -> None:
-    assert not Site().answers("localhost:8000", origin)
-
-
-def test_configured_and_own_origins_may_connect() -> None:
-    site = Site(
-        allowed_hosts="chat.example.com", allowed_origins="https://app.example.com/, https://other.example.com:444"
-    )
-    for origin in ("https://chat.example.com", "https://APP.example.com", "https://other.example.com:444"):
-        assert site.answers("chat.example.com", origin)
-    for origin in ("http://app.example.com", "https://other.example.com", "https://chat.example.com:8443", "null"):
-        assert not site.answers("chat.example.com", origin)
-    assert Site(allowed_origins="*").answers("localhost", "https://anywhere.example.com")
-    assert Site(allowed_origins="null").answers("localhost", "null")
+    ("name", "fits"),
+    [("alice", True), ("日本", True), ("a@b.c", True), ("", False), ("a b", False), ("a:b", False), ("a,b", False)],
+)
+def test_a_users_name_fits_where_names_go(name: str, fits: bool) -> None:
+    assert is_user_name(name) is fits
+    assert not is_user_name("a" * 65)
+    assert not is_user_name("a\x07")

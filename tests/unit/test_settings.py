@@ -16,14 +16,20 @@ BAD: dict[str, list[str]] = {
         "key",
         "user:",
         ":key",
-        "ada:k1,ada:k2",
         "ada:k,bob:k",
+        "ada:k,ada:k:admin",
         "ada:a b",
         "ada:a:b",
         "ada:é",
         "ada:k,bob",
         "ada:k/1",
+        "ada:k:",
+        "ada:k:root",
+        "ada:k:Admin",
+        "ada:k:user:user",
     ],
+    "admin_show_text": ["maybe"],
+    "chaos_drills": ["sometimes"],
     "ready_needs_worker": ["maybe"],
     "max_queued_jobs": ["0", "-1", "many", "1.5"],
     "max_jobs_per_user": ["0"],
@@ -133,7 +139,7 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatc
 def test_secrets_are_never_shown() -> None:
     settings = load_settings(api_keys="ada:hush-1,bob:hush_2")
     assert "hush" not in repr(load_settings(redis_url="redis://:hush@store:6379/0"))
-    assert settings.api_keys["ada"].get_secret_value() == "hush-1"
+    assert settings.api_keys[0].key.get_secret_value() == "hush-1"
     shown = [
         repr(settings),
         str(settings),
@@ -147,16 +153,19 @@ def test_secrets_are_never_shown() -> None:
 @pytest.mark.parametrize(
     ("text", "keys"),
     [
-        ("ada:k1", {"ada": "k1"}),
-        (" ada:k1 , bob:k2 ,", {"ada": "k1", "bob": "k2"}),
-        ("ada:same,bob:same2", {"ada": "same", "bob": "same2"}),
-        (" , ", {}),
-        ("日本:k-1_", {"日本": "k-1_"}),
+        ("ada:k1", [("ada", "k1", "user")]),
+        (" ada:k1 , bob:k2 ,", [("ada", "k1", "user"), ("bob", "k2", "user")]),
+        ("ada:same,bob:same2", [("ada", "same", "user"), ("bob", "same2", "user")]),
+        ("ada:k1:viewer,ada:k2:admin", [("ada", "k1", "viewer"), ("ada", "k2", "admin")]),
+        (" , ", []),
+        ("日本:k-1_", [("日本", "k-1_", "user")]),
     ],
 )
-def test_keys_are_pairs_of_user_and_key(text: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_of_a_user_and_a_role(
+    text: str, keys: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EKIDEN_API_KEYS", text)
-    found = {user: key.get_secret_value() for user, key in load_settings().api_keys.items()}
+    found = [(entry.user, entry.key.get_secret_value(), entry.role.value) for entry in load_settings().api_keys]
     assert found == keys
 
 
