@@ -106,6 +106,7 @@ class FakeEngine:
     _last_step: float = 0.0
     _held: bool = False
     _steps: int = 0
+    _prompt_tokens: int = 0
 
     @property
     def alive(self) -> bool:
@@ -125,7 +126,8 @@ class FakeEngine:
 
     def stats(self) -> EngineStats:
         age = time.monotonic() - self._last_step if self._running and not self._held else None
-        return EngineStats(len(self._running), 0, 1, 1, self._steps, 0, age)
+        running, most = len(self._running), self.max_running
+        return EngineStats(running, 0, most - running, most, self._steps, 0, age, self._prompt_tokens)
 
     def hold(self, held: bool) -> None:
         def change() -> None:
@@ -142,6 +144,7 @@ class FakeEngine:
             os._exit(139)
         if not self._running:
             self._last_step = time.monotonic()
+        self._prompt_tokens += len(request.prompt_ids) + len(request.generated_ids)
         chain = Chain(request.params.seed, [*request.prompt_ids, *request.generated_ids])
         left = request.params.max_tokens - len(request.generated_ids)
         self._running[request.request_id] = _Running(request, chain, left, b"WAIT" in prompt)

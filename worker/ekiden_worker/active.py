@@ -1,7 +1,7 @@
 """One job this worker owns: what was generated, what the store has of it, and how it ends."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from ekiden.protocol import JobRequest
@@ -13,6 +13,7 @@ from ekiden_worker.text import AnswerText
 
 # An append call carries at most this many records: Lua unpacks them onto its stack.
 MAX_RECORDS = 500
+ROWS_A_CALL = 256
 
 _admissions = itertools.count(1)
 
@@ -37,6 +38,7 @@ class ActiveJob:
         "end_ids",
         "ending",
         "max_tokens",
+        "output_s",
         "records",
         "release",
         "request_id",
@@ -57,6 +59,8 @@ class ActiveJob:
         self.start: Command[bool] | None = None
         """Writes the prompt, on the first attempt; a store that forgot it is told again."""
         self.cached_tokens = 0
+        self.output_s = 0.0
+        """When the engine made the last output, monotonic; 0: none yet."""
         self.asked: Let | None = None
         self.release: Callable[[], None] | None = None
         """Frees the Celery wake-up that brought the job, if one did."""
@@ -135,3 +139,18 @@ class ActiveJob:
             return False
         self.acknowledged = cursor
         return True
+
+
+def batches(active: Iterable[ActiveJob]) -> Iterable[list[ActiveJob]]:
+    """Groups of jobs whose rows fit one append call."""
+    batch: list[ActiveJob] = []
+    records = 0
+    for one in active:
+        count = min(MAX_RECORDS, one.unwritten)
+        if batch and (records + count > MAX_RECORDS or len(batch) == ROWS_A_CALL):
+            yield batch
+            batch, records = [], 0
+        batch.append(one)
+        records += count
+    if batch:
+        yield batch

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import redis
 import structlog
@@ -12,15 +12,15 @@ from ekiden.errors import BY_CODE, EkidenError
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore, Command, reason_of, store_down
 from ekiden.store.types import Appended, AppendOutcome, Claimed, Ending
-from ekiden_worker.active import MAX_RECORDS, ActiveJob, Let
+from ekiden_worker.active import ActiveJob, Let, batches
 from ekiden_worker.admission import Admission, Admitted, PromptBuilder
 from ekiden_worker.engine.interface import EngineError, Output
+from ekiden_worker.figures import Figures
 from ekiden_worker.runtime import Runtime
 
 log = structlog.get_logger()
 
 CLAIMS_A_CALL = 16
-ROWS_A_CALL = 256
 RETRY_S = 0.05
 IDLE_WAIT_S = 1.0
 
@@ -32,6 +32,7 @@ class IoLoop:
         self._settings = settings
         self._runtime = runtime
         self._on_slots = on_slots
+        self.figures = Figures()
         self._store = BlockingStore(settings)
         self._prompts = PromptBuilder(
             runtime, lambda admission, built: self._call(lambda: self._built(admission, built))
@@ -42,7 +43,7 @@ class IoLoop:
         self._starts: dict[str, Command[bool]] = {}
         self._incarnation: str | None = None
         self._wake = threading.Event()
-        self._outputs: deque[Output] = deque()
+        self._steps: deque[tuple[float, Sequence[Output]]] = deque()
         self._wake_ups: deque[Callable[[], None]] = deque()
         self._asked: deque[tuple[str, Let]] = deque()
         self._calls: deque[Callable[[], None]] = deque()
@@ -61,9 +62,9 @@ class IoLoop:
         """Start the thread; it claims nothing before it has an incarnation."""
         self._thread.start()
 
-    def outputs(self, outputs: Iterable[Output]) -> None:
+    def outputs(self, outputs: Sequence[Output]) -> None:
         """What the engine made in a step. Engine thread."""
-        self._outputs.extend(outputs)
+        self._steps.append((time.monotonic(), outputs))
         self._wake.set()
 
     def wake_up(self, release: Callable[[], None]) -> None:
@@ -181,16 +182,27 @@ class IoLoop:
         return max(0.0, self._last_flush + self._settings.flush_interval_s - time.monotonic())
 
     def _take_outputs(self) -> None:
-        while self._outputs:
-            output = self._outputs.popleft()
-            active = self._by_request.get(output.request_id)
-            if active and active.take(output):
-                self._runtime.engine.cancel(active.request_id)
+        while self._steps:
+            ended_s, outputs = self._steps.popleft()
+            since_s: dict[float, int] = {}
+            tokens = 0
+            for output in outputs:
+                active = self._by_request.get(output.request_id)
+                if active is None:
+                    continue
+                if count := len(output.ids):
+                    tokens += count
+                    since_s[active.output_s] = since_s.get(active.output_s, 0) + 1
+                    active.output_s = ended_s
+                if active.take(output):
+                    self._runtime.engine.cancel(active.request_id)
+            self.figures.step(ended_s, since_s, tokens)
 
     def _bound_unwritten(self) -> None:
         """Let the engine rest while too much waits for the store, up to half of it: memory has an end."""
         most = self._settings.max_unwritten_tokens
         unwritten = sum(active.unwritten for active in self._jobs.values())
+        self.figures.unwritten_tokens = unwritten
         held = unwritten > most // 2 if self._held else unwritten >= most
         if held != self._held:
             self._held = held
@@ -307,15 +319,18 @@ class IoLoop:
         if incarnation is None:
             return
         started = list(self._starts)
-        batches = list(_batches(active for active in self._jobs.values() if active.pending))
-        appends = [self._store.commands.append(incarnation, [a.row() for a in batch]) for batch in batches]
+        rows = list(batches(active for active in self._jobs.values() if active.pending))
+        appends = [self._store.commands.append(incarnation, [a.row() for a in batch]) for batch in rows]
+        begun = time.monotonic()
         replies = self._store.run_many([*(self._starts[job] for job in started), *appends])
         self._last_flush = time.monotonic()
+        self.figures.appends_ms.add(1000 * (self._last_flush - begun))
         for job, accepted in zip(started, replies, strict=False):
             self._starts.pop(job, None)
             if not accepted and (active := self._jobs.get(job)):
+                self.figures.fenced_jobs += 1
                 self._drop(active)
-        for batch, results in zip(batches, replies[len(started) :], strict=True):
+        for batch, results in zip(rows, replies[len(started) :], strict=True):
             for active, result in zip(batch, results, strict=True):
                 if self._jobs.get(active.job) is active:  # its start may have been fenced just before
                     self._settle(active, result)
@@ -336,6 +351,7 @@ class IoLoop:
             self._wake.set()
         else:
             if result.outcome is AppendOutcome.FENCED and not active.ending:
+                self.figures.fenced_jobs += 1
                 log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
             self._drop(active)
 
@@ -351,18 +367,3 @@ class IoLoop:
 def _release(release: Callable[[], None] | None) -> None:
     if release:
         release()
-
-
-def _batches(active: Iterable[ActiveJob]) -> Iterable[list[ActiveJob]]:
-    """Groups of jobs whose rows fit one call."""
-    batch: list[ActiveJob] = []
-    records = 0
-    for one in active:
-        count = min(MAX_RECORDS, one.unwritten)
-        if batch and (records + count > MAX_RECORDS or len(batch) == ROWS_A_CALL):
-            yield batch
-            batch, records = [], 0
-        batch.append(one)
-        records += count
-    if batch:
-        yield batch

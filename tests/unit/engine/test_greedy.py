@@ -78,6 +78,8 @@ def test_with_a_cached_prefix(make_engine: MakeEngine) -> None:
     [second] = engine.run([prompt], GREEDY)
     assert first == second
     assert (engine.cached["r0"], engine.cached["r1"]) == (0, 96)
+    stats = engine.engine.stats()
+    assert (stats.prompt_tokens, stats.cached_tokens, stats.held_blocks) == (200, 96, 0)
     [third] = engine.run([[*prompt, *first, 5, 6, 7]], GREEDY)
     assert engine.cached["r2"] >= 96
     assert [third] == make_engine().run([[*prompt, *first, 5, 6, 7]], GREEDY)

@@ -129,6 +129,8 @@ class BatchEngine:
             steps=self._steps,
             preemptions=self._scheduler.preemptions,
             last_step_age_s=time.monotonic() - self._last_step if pending else None,
+            prompt_tokens=self._scheduler.prompt_tokens,
+            cached_tokens=self._scheduler.cached_tokens,
         )
 
     def check_integrity(self) -> None:
@@ -319,7 +321,7 @@ class BatchEngine:
         if any(output.finish is Finish.ERROR for output in self._outputs):
             raise EngineError("engine_error", "The model failed while the engine warmed up.")
         self._outputs.clear()
-        self._steps = 0
+        self._steps = self._scheduler.prompt_tokens = self._scheduler.cached_tokens = 0
 
 
 def _check_params(params: SamplingParams) -> None:

@@ -70,8 +70,9 @@ class Output:
 class EngineStats:
     """A snapshot for operators; reading it never blocks a step.
 
-    `last_step_age_s`: how long ago the last step ended; None when nothing is pending or the engine is held. A hung
-    engine shows here.
+    `prompt_tokens` counts the ids of requests as they were admitted, one that was preempted again; `cached_tokens`
+    those of them whose attention state was reused. `last_step_age_s`: how long ago the last step ended; None when
+    nothing is pending or the engine is held. A hung engine shows here.
     """
 
     running: int
@@ -81,6 +82,13 @@ class EngineStats:
     steps: int
     preemptions: int
     last_step_age_s: float | None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def held_blocks(self) -> int:
+        """Blocks that requests hold; those that are only kept for later prefixes are free."""
+        return self.total_blocks - self.free_blocks
 
 
 class Engine(Protocol):

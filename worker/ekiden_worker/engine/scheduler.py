@@ -35,6 +35,9 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        """Of the ids of admitted sequences, `prompt_tokens`, those that were found in the cache."""
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
@@ -119,6 +122,8 @@ class Scheduler:
             return None
         if sequence.first:
             sequence.cached_tokens = min(reused, sequence.prompt_tokens)
+        self.prompt_tokens += len(sequence.ids)
+        self.cached_tokens += reused
         self.waiting.popleft()
         self.running.append(sequence)
         return chunk
