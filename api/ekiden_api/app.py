@@ -17,6 +17,7 @@ from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavaila
 from ekiden.settings import Settings
 from ekiden_api import admin, chat, conversations, http, login, pages
 from ekiden_api.allow_lists import AllowLists
+from ekiden_api.openapi import describe
 from ekiden_api.refusals import error_response
 from ekiden_api.service import open_service
 
@@ -44,6 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     for module in (chat, http, conversations, login, admin, pages):
         app.include_router(module.router)
+    describe(app, admin.SHAPES)
     app.add_middleware(AllowLists, settings=settings)
     app.add_exception_handler(EkidenError, _on_ekiden_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

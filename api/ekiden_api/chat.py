@@ -24,4 +24,5 @@ async def chat(websocket: WebSocket) -> None:
         return
     await websocket.accept(subprotocol=SUBPROTOCOL if SUBPROTOCOL in offered else None)
     async with service.access.holding(websocket, identity):
-        await Session(websocket, service, identity.user).run()
+        with service.presence.connected():
+            await Session(websocket, service, identity.user).run()

@@ -10,6 +10,7 @@ import redis
 import structlog
 
 from ekiden.store import MAX_POLLED_JOBS, Store, reason_of, store_down
+from ekiden.store.types import ReplicaInfo
 from ekiden_api.hub import Hub
 
 log = structlog.get_logger()
@@ -22,9 +23,11 @@ LAST_RETRY_S = 1.0
 class Link:
     """Keeps a hub and the store in agreement, whatever happens to the connection between them."""
 
-    def __init__(self, store: Store, hub: Hub) -> None:
+    def __init__(self, store: Store, hub: Hub, describe: Callable[[], ReplicaInfo] = ReplicaInfo) -> None:
+        """`describe`: what this process says of itself with each renewal."""
         self._store = store
         self._hub = hub
+        self._describe = describe
         self._away = False
         self.listening = False
         """The live channel is subscribed."""
@@ -90,7 +93,7 @@ class Link:
         # Also with no question: the poll renews the replica's lease.
         for start in range(0, max(1, len(questions)), MAX_POLLED_JOBS):
             some = questions[start : start + MAX_POLLED_JOBS]
-            reply = await self._store.run(self._store.commands.poll(self._hub.replica, some))
+            reply = await self._store.run(self._store.commands.poll(self._hub.replica, some, self._describe()))
             for snapshot in reply.changed:
                 self._hub.apply(snapshot)
             for lost in reply.missing:
@@ -124,9 +127,9 @@ async def _close(pubsub: Any) -> None:
 
 
 @asynccontextmanager
-async def linked(store: Store, hub: Hub) -> AsyncIterator[Link]:
+async def linked(store: Store, hub: Hub, describe: Callable[[], ReplicaInfo] = ReplicaInfo) -> AsyncIterator[Link]:
     """Both lines for the length of an `async with` block."""
-    link = Link(store, hub)
+    link = Link(store, hub, describe)
     tasks = [asyncio.create_task(_for_ever(work)) for work in (link.listen, link.ask)]
     try:
         yield link

@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from ekiden.errors import ModelNotFound, OutOfRange
 from ekiden.settings import Settings
 from ekiden.store import Store
 from ekiden_api.access import Access, watched_access
+from ekiden_api.admin.desk import Desk
+from ekiden_api.admin.drills import Drills, conducting
+from ekiden_api.admin.live import Live, watching
 from ekiden_api.hub import Hub
 from ekiden_api.link import Link, linked
 from ekiden_api.outbox import Rounds
+from ekiden_api.presence import Presence
 from ekiden_api.wakeups import WakeUps, waking
 
 MODELS_FRESH_S = 1.0
@@ -27,6 +31,10 @@ class Service:
     link: Link
     wake_ups: WakeUps
     access: Access
+    desk: Desk
+    live: Live
+    drills: Drills
+    presence: Presence
     rounds: Rounds = field(default_factory=Rounds)
     _models: dict[str, int] = field(default_factory=dict)
     _models_read: float = float("-inf")
@@ -58,10 +66,15 @@ class Service:
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """The parts, started in the order they need each other."""
     store = Store(settings)
-    hub = Hub()
+    hub, desk = Hub(), Desk(store)
     try:
-        with waking(settings) as wake_ups:
-            async with linked(store, hub) as link, watched_access(settings, store) as access:
-                yield Service(settings, store, hub, link, wake_ups, access)
+        async with AsyncExitStack() as stack:
+            wake_ups = stack.enter_context(waking(settings))
+            access = await stack.enter_async_context(watched_access(settings, store))
+            live = await stack.enter_async_context(watching(desk))
+            presence = Presence(hub, live)
+            drills = await stack.enter_async_context(conducting(store))
+            link = await stack.enter_async_context(linked(store, hub, presence.describe))
+            yield Service(settings, store, hub, link, wake_ups, access, desk, live, drills, presence)
     finally:
         await store.close()

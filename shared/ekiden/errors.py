@@ -67,6 +67,18 @@ class JobNotFound(EkidenError):
     code, http_status = "job_not_found", 404
 
 
+class WorkerNotFound(EkidenError):
+    """No worker of this incarnation has a lease."""
+
+    code, http_status = "worker_not_found", 404
+
+
+class NotApplicable(EkidenError):
+    """The action does nothing to a job in its state."""
+
+    code, http_status = "not_applicable", 409
+
+
 class ConversationNotFound(EkidenError):
     """No such conversation, or another user's, or it expired."""
 

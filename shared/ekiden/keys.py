@@ -14,7 +14,7 @@ class Keys:
         self.replicas = self.prefix + "replicas"  # ZSET replica → lease expiry, ms
         self.totals = self.prefix + "totals"  # HASH: what was counted since the store began (lua/lib/count.lua)
         self.audit = self.prefix + "audit"  # STREAM: what operators did
-        self.drills = self.prefix + "drills"  # LIST: encoded scorecards, the newest first
+        self.drills = self.prefix + "drills"  # HASH drill → encoded scorecard
         self.models = self.prefix + "models"  # HASH model → context tokens; remembered without workers
         self.api_keys = self.prefix + "keys"  # HASH key id → JSON KeyRecord
         self.audit = self.prefix + "audit"  # STREAM: what was done, by whom

@@ -79,8 +79,8 @@ def test_who_missed_a_beat_has_no_share(fleet: Fleet) -> None:
 def test_who_cannot_take_a_job_has_no_share(fleet: Fleet) -> None:
     fleet.worker("w1")
     fleet.worker("full")
-    fleet.worker("draining")
-    fleet.store.run(fleet.commands.beat("draining", 0, 0, "draining"))
+    fleet.worker("leaving")
+    fleet.store.run(fleet.commands.beat("leaving", 0, 0, "leaving"))
     fleet.store.redis.hset(fleet.store.keys.worker("full"), "max_running", 0)
     submit(fleet, 4)
     assert len(fleet.claim("w1", 8)) == 4

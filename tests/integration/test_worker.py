@@ -210,7 +210,7 @@ def test_a_leaving_worker_that_is_fenced_and_loses_its_connections_leaves_in_ord
     [incarnation] = client.store.redis.zrange(client.store.keys.workers, 0, -1)
     worker.send(signal.SIGTERM)
     record = client.store.keys.worker(incarnation.decode())
-    until(lambda: client.store.redis.hget(record, "state") == b"draining", what="a draining worker")
+    until(lambda: client.store.redis.hget(record, "state") == b"leaving", what="a leaving worker")
     client.store.redis.zrem(client.store.keys.workers, incarnation)
     own_valkey.drop_connections()
     assert worker.child.wait(20) == 0

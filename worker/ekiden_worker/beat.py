@@ -1,5 +1,7 @@
 """The beat thread: keeps the worker's lease, hears what the store has to say, and watches over the engine."""
 
+import os
+import signal
 import threading
 import time
 import uuid
@@ -14,10 +16,12 @@ from ekiden.store import BlockingStore, reason_of, store_down
 from ekiden.store.types import WorkerInfo
 from ekiden_worker.engine.interface import Engine
 from ekiden_worker.io_loop import IoLoop
+from ekiden_worker.report import Reporter
 
 log = structlog.get_logger()
 
 RETRY_S = 0.05
+DIE = b"die"  # what lua/kill.lua says
 
 
 class Beat:
@@ -34,12 +38,13 @@ class Beat:
         self._engine = engine
         self._io = io
         self._on_engine_lost = on_engine_lost
+        self._reporter = Reporter(io.figures, settings.device)
         self._store = BlockingStore(settings)
         self._pubsub: Any = None
         self._incarnation: str | None = None
         self._mismatches = 0
         self._stop = threading.Event()
-        self.draining = False
+        self.leaving = False
         self._thread = threading.Thread(target=self._run, name="beat", daemon=True)
 
     def start(self) -> None:
@@ -96,11 +101,13 @@ class Beat:
     def _beat(self) -> None:
         assert self._incarnation is not None
         stats = self._engine.stats()
-        state = "draining" if self.draining else "ready"
-        command = self._store.commands.beat(self._incarnation, self._io.owned, stats.waiting, state)
+        state = "leaving" if self.leaving else "ready"
+        figures, gaps = self._reporter.figures(stats), self._reporter.token_gaps()
+        command = self._store.commands.beat(self._incarnation, self._io.owned, stats.waiting, state, figures, gaps)
         reply = self._store.run(command)
+        self._reporter.arrived()
         if reply.fenced:
-            if not self._stop.is_set() and not self.draining:
+            if not self._stop.is_set() and not self.leaving:
                 log.warning("fenced", incarnation=self._incarnation)
                 self._incarnation = None
             return
@@ -140,15 +147,17 @@ class Beat:
             if message is None:
                 continue
             if message["channel"] == self._store.keys.live(self._incarnation).encode():
+                if message["data"] == DIE and self._settings.chaos_drills:
+                    os.kill(os.getpid(), signal.SIGKILL)
                 return
             if self._io.free_slots:
                 self._io.look_for_jobs()
 
     def _engine_trouble(self) -> str | None:
-        if not self._io.alive and not self._stop.is_set() and not self.draining:
+        if not self._io.alive and not self._stop.is_set() and not self.leaving:
             return "the IO thread ended"
         if not self._engine.alive:
-            return None if self._stop.is_set() or self.draining else "the engine thread ended"
+            return None if self._stop.is_set() or self.leaving else "the engine thread ended"
         age = self._engine.stats().last_step_age_s
         if age is not None and age > self._settings.engine_stall_s:
             return f"no step ended for {age:.0f} s"

@@ -1,20 +1,18 @@
 """Ties engine, store and Celery together: the lifetime of a worker's threads."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
 
-import ekiden
 from ekiden.collector import collect_seldom
 from ekiden.exit_codes import ENGINE_LOST
 from ekiden.settings import Settings
-from ekiden.store.types import WorkerInfo
 from ekiden_worker.beat import Beat
 from ekiden_worker.io_loop import IoLoop
+from ekiden_worker.report import worker_info
 from ekiden_worker.runtime import Runtime
 
 log = structlog.get_logger()
@@ -29,7 +27,7 @@ class Runner:
         self.on_slots: Callable[[], None] = lambda: None
         """Called from the IO thread when a slot became free."""
         self._io = IoLoop(settings, runtime, self._slots_changed)
-        self._beat = Beat(settings, self._info(), runtime.engine, self._io, _engine_lost)
+        self._beat = Beat(settings, worker_info(settings, runtime), runtime.engine, self._io, _engine_lost)
         self._serving = False
 
     @property
@@ -56,7 +54,7 @@ class Runner:
         if not self._serving:
             return
         self._serving = False
-        self._beat.draining = True
+        self._beat.leaving = True
         self._io.leave(self._settings.drain_s)
         self._beat.stop()
 
@@ -67,19 +65,6 @@ class Runner:
 
     def _slots_changed(self) -> None:
         self.on_slots()
-
-    def _info(self) -> WorkerInfo:
-        engine = self._runtime.engine
-        return WorkerInfo(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            model=self._runtime.model,
-            context_tokens=engine.context_tokens,
-            max_running=engine.max_running,
-            device=self._settings.device,
-            version=ekiden.__version__,
-            slot=self._settings.worker_slot,
-        )
 
 
 def _engine_lost(reason: str) -> None:

@@ -33,6 +33,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     beat: int | None = None
     libraries: str = ""
     chaos_drills: int = 0
+    metrics_port: int = 0
     drain: int = 0
     solo: str | None = None
     figures: WorkerFigures = WorkerFigures()

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
+from typing_extensions import TypeIs
 
 from ekiden.jobs import State
 from ekiden.store.commands import Arg, Command, CommandBuilder
@@ -15,6 +16,11 @@ from ekiden.store.types import ReplicaInfo
 
 Action = Literal["cancel", "park", "resume", "priority"]
 Again = Literal["retry", "requeue"]
+
+
+def is_again(action: Action | Again) -> TypeIs[Again]:
+    """Whether it makes a new job."""
+    return action in ("retry", "requeue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +158,17 @@ class OperatorCommands(CommandBuilder):
         """Have a worker kill its process. "refused": it does not allow that; None: no such worker."""
         return self._command("kill", (worker, by.user, by.key), _killed)
 
+    def note(self, by: Operator, action: str, target: str, detail: str, outcome: str) -> Command[None]:
+        """Write the audit log, for what takes many calls."""
+        return self._command("note", (by.user, by.key, action, target, detail, outcome), _nothing)
+
     def overview(self) -> Command[Overview]:
         """Read how everything stands."""
         return self._command("overview", (), _overview)
+
+
+def _nothing(_reply: object) -> None:
+    return None
 
 
 def _find_args(wanted: JobFilter, before: int | None, limit: int, budget: int, *, ids: bool = False) -> list[Arg]:

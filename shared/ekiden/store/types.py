@@ -14,6 +14,9 @@ from ekiden.wire import EndedFrame, Record
 
 ANONYMOUS = ""
 
+ITL_BOUNDS_MS = (1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000, 5000)
+"""Upper bounds of the buckets in which times between tokens are counted; one more bucket is for what is above."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -198,6 +201,7 @@ class WorkerInfo:
     """Versions, as name=version name=version …"""
     chaos_drills: int = 0
     """1: it kills itself when a drill asks for that."""
+    metrics_port: int = 0
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):

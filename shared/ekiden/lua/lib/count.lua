@@ -2,7 +2,7 @@
 --   totals HASH: everything since the store began
 --   stat:<step>:<begin> HASH (both ms): the same for each step of the history, and how it stood:
 --     jobs:<finish_reason or error>, moved, tokens:<prompt|completion|cached> · queued, running, parked (at its beginning)
---     · queue:<n>, ttft:<n> (waits of 2^(n/4) − 1 ms and more) · itl:<n> (settings.ITL_BOUNDS_MS)
+--     · queue:<n>, ttft:<n> (waits of 2^(n/4) − 1 ms and more) · itl:<n> (store/types.py: ITL_BOUNDS_MS)
 --     · kv:<host:pid>, hit:<host:pid> (ratios of a worker)
 local STEPS = { { ms = 5000, keep_ms = 3600000 + 60000 }, { ms = 60000, keep_ms = 86400000 + 600000 } }
 local counted, summed = {}, {}

@@ -1,0 +1,187 @@
+"""The POST routes of the admin API: what an admin does. Each is noted in the audit log."""
+
+import secrets
+from typing import Literal, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from ekiden.errors import (
+    ConversationBusy,
+    EkidenError,
+    Expired,
+    Forbidden,
+    InvalidRequest,
+    JobNotFound,
+    ModelNotFound,
+    NotApplicable,
+    OutOfRange,
+    QueueFull,
+    WorkerNotFound,
+)
+from ekiden.roles import Role
+from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
+from ekiden.validation import PRIORITIES
+from ekiden_api.admin.bulk import act_on_all, count_all
+from ekiden_api.admin.shapes import ActionDone, BulkCount, BulkDone, DrainDone, Drill, QueueDone
+from ekiden_api.body import read_body
+from ekiden_api.http import service_of
+from ekiden_api.openapi import answer, answers, takes
+from ekiden_api.service import Service
+
+router = APIRouter(prefix="/admin/api")
+
+T = TypeVar("T")
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of what these routes take; an empty body counts as {}."""
+
+
+class PriorityBody(Body, frozen=True):
+    """`priority` is of the action of that name alone."""
+
+    priority: int | None = None
+
+
+class BulkBody(Body, frozen=True):
+    """Without `confirm` jobs are counted; with that of the count, they are acted on."""
+
+    action: Action | Again
+    filter: JobFilter
+    priority: int | None = None
+    confirm: int | None = None
+
+
+class ModelBody(Body, frozen=True):
+    """Which queue."""
+
+    model: str
+
+
+class DrainBody(Body, frozen=True):
+    """`move`: what the worker has goes on elsewhere at once."""
+
+    move: bool = False
+
+
+class DrillBody(Body, frozen=True):
+    """Which worker."""
+
+    worker: str
+
+
+TAKEN = (PriorityBody, BulkBody, ModelBody, DrainBody, DrillBody)
+SHAPES = (ActionDone, BulkCount, BulkDone, QueueDone, DrainDone, Drill, *TAKEN)
+
+REFUSALS: dict[AgainOutcome, EkidenError] = {
+    AgainOutcome.MISSING: JobNotFound("There is no such job."),
+    AgainOutcome.EXPIRED: Expired("What the job was asked is not kept any more."),
+    AgainOutcome.CONVERSATION_BUSY: ConversationBusy("Its conversation is busy, or went on since."),
+    AgainOutcome.QUEUE_FULL: QueueFull("The queue is full; try again later.", retry_after_s=5.0),
+}
+
+
+@router.post("/jobs/{job}/{action}", openapi_extra=takes(PriorityBody), **answers(ActionDone))
+async def act(request: Request, job: str, action: Action | Again) -> Response:
+    """Do something to one job; answers with the state it was found in."""
+    service, by = await _admin(request)
+    body = await _body(request, PriorityBody)
+    if is_again(action):
+        return answer(await _ask_again(service, job, action, by))
+    priority = _priority(action, body.priority)
+    [done] = await service.store.run(service.store.operator.act(action, [job], by, priority=priority))
+    if done.found is None:
+        raise JobNotFound("There is no such job.")
+    if not done.applies:
+        raise _not_applicable(action, done.found)
+    return answer(ActionDone(id=job, state=done.found))
+
+
+async def _ask_again(service: Service, job: str, action: Again, by: Operator) -> ActionDone:
+    new = secrets.token_hex(16)
+    outcome, found = await service.store.run(service.store.operator.again(action, job, new, by))
+    if outcome is AgainOutcome.NOT_APPLICABLE and found:
+        raise _not_applicable(action, found)
+    if outcome is not AgainOutcome.NEW or found is None:
+        raise REFUSALS[outcome]
+    service.wake_ups.send(new)
+    return ActionDone(id=job, state=found, job=new)
+
+
+@router.post("/bulk", openapi_extra=takes(BulkBody), **answers(BulkDone))
+async def bulk(request: Request) -> Response:
+    """Count all jobs that match, or act on those that were counted."""
+    service, by = await _admin(request)
+    body = await _body(request, BulkBody)
+    priority = _priority(body.action, body.priority)
+    if body.confirm is None:
+        now_ms = await service.desk.now_ms()
+        confirm = now_ms * 1000 + 999
+        return answer(BulkCount(count=await count_all(service.store, body.filter, confirm), confirm=confirm))
+    return answer(await act_on_all(service, body.action, body.filter, body.confirm, priority, by))
+
+
+@router.post("/models/{order}", openapi_extra=takes(ModelBody), **answers(QueueDone))
+async def hold_queue(request: Request, order: Literal["pause", "resume"]) -> Response:
+    """Hold the queue of a model, or let it go on; what runs is not touched."""
+    service, by = await _admin(request)
+    model, held = (await _body(request, ModelBody)).model, order == "pause"
+    if not await service.store.run(service.store.operator.hold_queue(model, held, by)):
+        raise ModelNotFound("No worker ever served this model here.")
+    return answer(QueueDone(model=model, paused=held))
+
+
+@router.post("/workers/{worker}/{order}", openapi_extra=takes(DrainBody), **answers(DrainDone))
+async def drain(request: Request, worker: str, order: Literal["drain", "undrain"]) -> Response:
+    """Let a worker take no more jobs, or some again."""
+    service, by = await _admin(request)
+    move, draining = (await _body(request, DrainBody)).move, order == "drain"
+    moved = await service.store.run(service.store.operator.drain(worker, draining, move and draining, by))
+    if moved is None:
+        raise WorkerNotFound("There is no such worker.")
+    return answer(DrainDone(worker=worker, draining=draining, moved=moved))
+
+
+@router.post("/drills", openapi_extra=takes(DrillBody), **answers(Drill))
+async def drill(request: Request) -> Response:
+    """Kill a worker's process now, and watch what becomes of its jobs."""
+    service, by = await _admin(request)
+    worker = (await _body(request, DrillBody)).worker
+    if not service.settings.chaos_drills:
+        raise Forbidden("Drills are off: set EKIDEN_CHAOS_DRILLS=true for API and workers.")
+    killed = await service.store.run(service.store.operator.kill(worker, by))
+    if killed is None:
+        raise WorkerNotFound("There is no such worker.")
+    if killed == "refused":
+        raise Forbidden("This worker allows no drills: set EKIDEN_CHAOS_DRILLS=true for it.")
+    return answer(await service.drills.begin(worker, killed, by.user))
+
+
+async def _admin(request: Request) -> tuple[Service, Operator]:
+    service = service_of(request)
+    identity = await service.access.require(request, Role.ADMIN)
+    return service, Operator(identity.user, identity.key or "")
+
+
+async def _body(request: Request, shape: type[T]) -> T:
+    """The body of a request, of this type. Raises InvalidRequest."""
+    try:
+        return msgspec.json.decode(await read_body(request) or b"{}", type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The body is not understood: {error}.") from None
+
+
+def _priority(action: str, given: int | None) -> int:
+    if action != "priority":
+        return 0
+    if given is None:
+        raise InvalidRequest("priority is missing.")
+    if given not in PRIORITIES:
+        raise OutOfRange(f"priority must be between {PRIORITIES[0]} and {PRIORITIES[-1]}.")
+    return given
+
+
+def _not_applicable(action: str, state: str) -> NotApplicable:
+    return NotApplicable(f"{action} does not apply to this job, which is {state}.")

@@ -1,0 +1,63 @@
+"""One action on all jobs that match a filter: counted first, then done in pieces that keep nobody waiting."""
+
+import secrets
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from ekiden.store import Store
+from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
+from ekiden_api.admin.shapes import BulkDone
+from ekiden_api.service import Service
+
+PIECE = 100
+BUDGET = 2_000
+
+
+async def count_all(store: Store, wanted: JobFilter, newest: int) -> int:
+    """How many jobs match that are not newer than this place."""
+    return sum([len(ids) async for ids in _pieces(store, wanted, newest)])
+
+
+async def act_on_all(
+    service: Service, action: Action | Again, wanted: JobFilter, newest: int, priority: int, by: Operator
+) -> BulkDone:
+    """Act on all that match and are not newer than this place. The audit log has one entry before and one after."""
+    store, matched, acted = service.store, 0, 0
+    target = msgspec.json.encode(wanted).decode()
+    await _note(store, by, action, target, "", "begun")
+    try:
+        async for ids in _pieces(store, wanted, newest):
+            matched += len(ids)
+            if is_again(action):
+                acted += await _ask_again(service, action, ids, by)
+            else:
+                command = store.operator.act(action, ids, by, priority=priority, audited=False)
+                acted += sum(done.applies for done in await store.run(command))
+    finally:
+        await _note(store, by, action, target, f"{acted} of {matched} jobs", "done")
+    return BulkDone(count=matched, acted=acted, skipped=matched - acted)
+
+
+async def _ask_again(service: Service, action: Again, ids: list[str], by: Operator) -> int:
+    count = 0
+    for job in ids:
+        new = secrets.token_hex(16)
+        outcome, _ = await service.store.run(service.store.operator.again(action, job, new, by, audited=False))
+        if outcome is AgainOutcome.NEW:
+            count += 1
+            service.wake_ups.send(new)
+    return count
+
+
+async def _pieces(store: Store, wanted: JobFilter, newest: int) -> AsyncIterator[list[str]]:
+    before: int | None = newest + 1
+    while before is not None:
+        found = await store.run(store.operator.find_ids(wanted, before, PIECE, BUDGET))
+        before = found.following
+        if found.ids:
+            yield found.ids
+
+
+async def _note(store: Store, by: Operator, action: str, target: str, detail: str, outcome: str) -> None:
+    await store.run(store.operator.note(by, f"bulk_{action}", target, detail, outcome))

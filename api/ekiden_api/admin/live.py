@@ -1,0 +1,129 @@
+"""What open dashboards show, looked at once a second and pushed where it changed. A view is read once for all pages."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import redis
+import structlog
+
+from ekiden.errors import EkidenError, StoreUnavailable
+from ekiden_api.admin.desk import Desk
+from ekiden_api.admin.shapes import JobsPage, JobView, Series
+from ekiden_api.admin.shown import View, Watch, views_of
+
+log = structlog.get_logger()
+
+EVERY_S = 1.0
+
+
+class Onlooker:
+    """One open page. `unsent` holds the newest frame of each view: an older one is worth nothing."""
+
+    def __init__(self, *, with_text: bool) -> None:
+        self._with_text = with_text
+        self._watch = Watch()
+        self._sent: dict[str, bytes] = {}
+        self.unsent: dict[str, bytes] = {}
+        self.filled = asyncio.Event()
+
+    def look_at(self, watch: Watch) -> None:
+        """Show something else: everything is sent anew."""
+        self._watch = watch
+        self._sent.clear()
+
+    def views(self) -> list[View]:
+        """What it shows."""
+        return views_of(self._watch, with_text=self._with_text, whole_series="series" not in self._sent)
+
+    def show(self, view: View, frame: bytes, content: bytes) -> None:
+        """Send a view, unless `content`, what matters of it, is what was sent last."""
+        if view in self.views() and self._sent.get(view.name) != content:
+            self._sent[view.name] = content
+            self.unsent[view.name] = frame
+            self.filled.set()
+
+    def refuse(self, error: EkidenError) -> None:
+        """Say that what the page sent is wrong."""
+        self.unsent["watch"] = _error("watch", error)
+        self.filled.set()
+
+
+class Live:
+    """All open pages of this process. Event loop only; nothing is read while there is none."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._onlookers: set[Onlooker] = set()
+        self._came = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._onlookers)
+
+    @asynccontextmanager
+    async def joined(self, onlooker: Onlooker) -> AsyncIterator[None]:
+        """Keep a page up to date for the length of an `async with` block."""
+        self._onlookers.add(onlooker)
+        self._came.set()
+        try:
+            yield
+        finally:
+            self._onlookers.discard(onlooker)
+
+    async def run(self) -> None:
+        """Look once a second, for ever."""
+        while True:
+            if not self._onlookers:
+                self._came.clear()
+                await self._came.wait()
+            try:
+                await self.update(*self._onlookers)
+            except Exception:
+                log.exception("live_failed")
+            await asyncio.sleep(EVERY_S)
+
+    async def update(self, *onlookers: Onlooker) -> None:
+        """Bring pages up to date."""
+        shown = defaultdict[View, list[Onlooker]](list)
+        for onlooker in onlookers:
+            for view in onlooker.views():
+                shown[view].append(onlooker)
+        for view, some in shown.items():
+            frame, content = await self._frame(view)
+            for onlooker in some:
+                onlooker.show(view, frame, content)
+
+    async def _frame(self, view: View) -> tuple[bytes, bytes]:
+        """The frame of a view, and what of it tells whether it changed."""
+        try:
+            data = await view.read(self._desk)
+        except EkidenError as error:
+            frame = _error(view.name, error)
+            return frame, frame
+        except (redis.RedisError, OSError) as error:
+            log.warning("store_unavailable", error=type(error).__name__)
+            frame = _error(view.name, StoreUnavailable("The job store does not answer."))
+            return frame, frame
+        frame = msgspec.json.encode({"type": view.name, "data": data})
+        # That time goes by is no news for a page that shows nothing else new.
+        timeless = isinstance(data, JobsPage | JobView | Series)
+        return frame, msgspec.json.encode(msgspec.structs.replace(data, now_ms=0)) if timeless else frame
+
+
+def _error(about: str, error: EkidenError) -> bytes:
+    return msgspec.json.encode({"type": "error", "about": about, "code": error.code, "message": str(error)})
+
+
+@asynccontextmanager
+async def watching(desk: Desk) -> AsyncIterator[Live]:
+    """The live views for the length of an `async with` block."""
+    live = Live(desk)
+    task = asyncio.create_task(live.run())
+    try:
+        yield live
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
