@@ -1,5 +1,6 @@
 """`python -m ekiden_api`: one API process."""
 
+import asyncio
 import logging
 import resource
 import socket
@@ -8,9 +9,10 @@ import sys
 import structlog
 import uvicorn
 
-from ekiden.exit_codes import CONFIG
+from ekiden.exit_codes import CONFIG, INTERRUPTED
+from ekiden.exposure import check_exposure
 from ekiden.logs import configure_logging
-from ekiden.net import check_exposure, listen
+from ekiden.net import listen
 from ekiden.settings import Settings, SettingsError, load_settings
 from ekiden_api.app import create_app
 from ekiden_api.websocket import Protocol, RefusalsAreNoErrors
@@ -26,13 +28,19 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
-        check_exposure(settings)
+        asyncio.run(check_exposure(settings, _on_wait))
         listener = listen(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return CONFIG
+    except KeyboardInterrupt:  # while it waited for the store
+        return INTERRUPTED
     serve(settings, listener)
     return 0
+
+
+def _on_wait(reason: str) -> None:
+    log.warning("waiting_for_the_store", why="whether it has API keys", error=reason)
 
 
 def allow_many_connections() -> None:

@@ -24,28 +24,34 @@ def is_loopback(name: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-def check_exposure(settings: Settings) -> None:
-    """Raise SettingsError rather than open the service to a network without keys."""
-    if not is_loopback(settings.host) and not settings.api_keys:
-        raise SettingsError(
-            f"EKIDEN_HOST={settings.host} is not loopback: set EKIDEN_API_KEYS=user:key,… before others can connect."
-        )
-
-
 def listen(settings: Settings) -> socket.socket:
     """The socket the API listens on. Raises SettingsError when the address cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # Its connections inherit it. Behind megabytes in the kernel a slow client would hear of a ping too late.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    listener = bind(settings)
     try:
-        listener.bind((settings.host, settings.port))
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise SettingsError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.") from None
+        raise _cannot_listen(settings, error) from None
     return listener
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The same, before anybody can connect. Raises SettingsError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Its connections inherit it. Behind megabytes in the kernel a slow client would hear of a ping too late.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise _cannot_listen(settings, error) from None
+    return bound
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> SettingsError:
+    return SettingsError(f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}.")
 
 
 @contextmanager

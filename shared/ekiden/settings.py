@@ -249,9 +249,14 @@ def model_name(model: str) -> str:
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, with `overrides` on top. Raises SettingsError, which names what is wrong."""
-    if (url := os.environ.get("REDIS_URL")) and not os.environ.get(f"{PREFIX}REDIS_URL"):
-        overrides = {"redis_url": url, **overrides}  # the name that hosting services give it
+    if url := given_store_url():
+        overrides = {"redis_url": url, **overrides}
     return _load(Settings, overrides)
+
+
+def given_store_url() -> str | None:
+    """The store that the environment names. `REDIS_URL` is the name that hosting services give it."""
+    return os.environ.get(f"{PREFIX}REDIS_URL") or os.environ.get("REDIS_URL") or None
 
 
 def load_client_settings(**overrides: object) -> ClientSettings:

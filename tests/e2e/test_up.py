@@ -15,7 +15,9 @@ from websockets.exceptions import InvalidHandshake
 
 from ekiden.exit_codes import CONFIG
 from ekiden.settings import DEFAULT_ENGINE
+from tests.support import http
 from tests.support.fake_engine import expected
+from tests.support.keys import bearer, keys
 from tests.support.socket import Socket, connected
 from tests.support.up import Up, up, workers
 from tests.support.waiting import until
@@ -168,7 +170,30 @@ def test_a_port_in_use_is_one_sentence(tmp_path: Path) -> None:
 def test_a_network_address_without_keys_is_one_sentence(tmp_path: Path, host: str) -> None:
     words = refusal(tmp_path, "--host", host)
     assert words.count("\n") == 1
+    assert "ekiden keys create" in words
     assert "EKIDEN_API_KEYS" in words
+
+
+def test_a_key_made_before_opens_a_network_address(tmp_path: Path) -> None:
+    made = keys("create", "--user", "ada", "--data-dir", str(tmp_path / "data"))
+    with up(tmp_path, "--host", "0.0.0.0") as running:
+        url = running.ready()
+        assert http.get(f"{url}/v1/models").status_code == 401
+        assert http.get(f"{url}/v1/models", headers=bearer(made.stdout.strip())).status_code == 200
+
+
+def test_keys_are_made_while_it_runs(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with up(tmp_path) as running:
+        url = running.ready()
+        assert stat.S_IMODE((data / "store.url").stat().st_mode) == 0o600
+        made = keys("create", "--user", "ada", "--role", "viewer", EKIDEN_DATA_DIR=str(data))
+        me = http.get(f"{url}/admin/api/me", headers=bearer(made.stdout.strip()))
+        assert me.json()["user"] == "ada"
+        assert running.end() == 0
+    assert not (data / "store.url").exists()
+    assert made.stdout[12:40] not in running.text()
+    assert "viewer" in keys("list", "--data-dir", str(data)).stdout
 
 
 def test_an_unknown_setting_is_one_sentence(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -12,8 +13,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from ekiden.settings import Settings
+from ekiden.store import BlockingStore
 from tests.support import http
 from tests.support.fake_engine import expected
+from tests.support.keys import kept_key
 from tests.support.processes import Api, Process, Processes
 from tests.support.socket import connected
 from tests.support.valkey import ValkeyServer
@@ -49,9 +52,9 @@ def test_a_process_that_must_not_start_says_why_in_one_sentence(settings: Settin
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         cases: list[tuple[dict[str, str], str]] = [
-            ({"EKIDEN_HOST": "0.0.0.0"}, "EKIDEN_HOST=0.0.0.0 is not loopback: set EKIDEN_API_KEYS"),
-            ({"EKIDEN_HOST": "::"}, "EKIDEN_HOST=:: is not loopback: set EKIDEN_API_KEYS"),
-            ({"EKIDEN_HOST": socket.gethostname()}, "is not loopback: set EKIDEN_API_KEYS"),
+            ({"EKIDEN_HOST": "0.0.0.0"}, "EKIDEN_HOST=0.0.0.0 is not loopback: others could connect without a key."),
+            ({"EKIDEN_HOST": "::"}, "EKIDEN_HOST=:: is not loopback: others could connect without a key."),
+            ({"EKIDEN_HOST": socket.gethostname()}, "Make one with `ekiden keys create --user NAME --role admin`"),
             (
                 {"EKIDEN_HOST": "no-such-host.invalid", "EKIDEN_API_KEYS": "ada:k"},
                 "Cannot listen on no-such-host.invalid",
@@ -101,6 +104,25 @@ def test_the_store_may_come_later_and_go_for_a_while(
     until(lambda: readiness(api) == (503, ["store"]), what="an API that misses the store")
     own_valkey.start()
     until(lambda: readiness(api) == (200, []), what="a ready API")
+
+
+def test_off_loopback_a_process_waits_for_the_store_that_may_have_keys(
+    own_valkey: ValkeyServer, make_settings: Callable[..., Settings], fleet_of: StartFleet
+) -> None:
+    settings = make_settings(redis_url=own_valkey.url)
+    with closing(BlockingStore(settings)) as store:
+        kept_key(store)
+    own_valkey.stop()
+    fleet = fleet_of(settings)
+    api = Api(settings, fleet.folder / "waiting.log", {"EKIDEN_HOST": "0.0.0.0"})
+    fleet.children.append(api)
+    until(lambda: "waiting_for_the_store" in api.text(), what="a process that waits")
+    api.check()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", api.port))
+    own_valkey.start()
+    until(lambda: readiness(api) == (200, []), what="a ready API")
+    assert http.get(f"{api.http}/v1/models").status_code == 401
 
 
 def test_ready_may_mean_that_a_worker_is_there(settings: Settings, fleet_of: StartFleet) -> None:

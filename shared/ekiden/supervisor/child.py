@@ -144,6 +144,13 @@ async def kept_running(children: Sequence[Child], grace_s: float) -> AsyncIterat
                 task.cancel()
 
 
+def first_error(error: BaseException) -> BaseException:
+    """The first of the errors in a group, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def python_module(module: str) -> list[str]:
     """The command line that runs a module with this interpreter."""
     return [sys.executable, "-m", module]

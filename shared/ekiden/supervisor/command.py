@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
         import os
 
         from ekiden.exit_codes import CONFIG
-        from ekiden.settings import SettingsError, load_settings
+        from ekiden.settings import SettingsError, given_store_url, load_settings
         from ekiden.supervisor.run import run
 
         for needed in ("fastapi", "torch"):
@@ -36,5 +36,4 @@ def register(app: typer.Typer) -> None:
         except SettingsError as error:
             typer.echo(error, err=True)
             raise typer.Exit(CONFIG) from None
-        store_url = os.environ.get("EKIDEN_REDIS_URL") or os.environ.get("REDIS_URL")
-        raise typer.Exit(run(settings, store_url))
+        raise typer.Exit(run(settings, given_store_url()))

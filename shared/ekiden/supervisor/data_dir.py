@@ -14,6 +14,11 @@ from typing import TextIO
 from ekiden.settings import SettingsError
 
 PATIENCE_S = 5.0
+ANNOUNCEMENT = "store.url"
+
+
+class DataDirInUse(SettingsError):
+    """Another process has the directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def _take(lock: TextIO, path: Path) -> None:
         else:
             return
         if _lives(holder) or time.monotonic() > deadline:
-            raise SettingsError(
+            raise DataDirInUse(
                 f"The data directory {path} is in use by process {holder or '(unknown)'} or its store; "
                 "stop that one, or give another --data-dir."
             )
@@ -71,6 +76,32 @@ def _lives(pid: str) -> bool:
     except PermissionError:
         pass  # another user's
     return True
+
+
+@contextmanager
+def announcing_store(data_dir: DataDir, url: str) -> Iterator[None]:
+    """Tell other commands of this user, for a `with` block, which store is in use here."""
+    file = data_dir.path / ANNOUNCEMENT
+    write_private(file, url)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def announced_store(path: Path) -> str | None:
+    """The store that is in use in a directory; where the one who told was killed, it may be gone."""
+    try:
+        return (path / ANNOUNCEMENT).read_text() or None
+    except OSError:
+        return None
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read, not even while it is written."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def slot_name(data_dir: Path, number: int) -> str:

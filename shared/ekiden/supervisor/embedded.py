@@ -1,6 +1,5 @@
 """The embedded job store: a Valkey or Redis of our own, durable in the data directory, behind a random password."""
 
-import os
 import secrets
 import shutil
 import signal
@@ -10,8 +9,9 @@ from pathlib import Path
 from ekiden.settings import SettingsError
 from ekiden.supervisor.child import Child
 from ekiden.supervisor.console import Console
-from ekiden.supervisor.data_dir import DataDir
+from ekiden.supervisor.data_dir import DataDir, write_private
 
+STORE_GRACE_S = 30.0
 LOG = "server.log"
 SERVERS = ("valkey-server", "redis-server")
 
@@ -25,7 +25,7 @@ class EmbeddedStore:
         folder.mkdir(mode=0o700, exist_ok=True)
         password = secrets.token_urlsafe(32)
         configuration = folder / "server.conf"
-        _write_private(configuration, _configuration(folder, port, password))
+        write_private(configuration, _configuration(folder, port, password))
         self.log = folder / LOG
         self.url = f"redis://:{password}@127.0.0.1:{port}/0"
         # SIGTERM, so that it writes what it has acknowledged before it ends; it keeps the lock until then.
@@ -75,9 +75,3 @@ def _configuration(folder: Path, port: int, password: str) -> str:
             "",
         )
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)

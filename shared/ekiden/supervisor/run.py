@@ -5,21 +5,21 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 
 from ekiden.exit_codes import CONFIG
-from ekiden.net import check_exposure, listen, reserved_port
+from ekiden.exposure import check_exposure
+from ekiden.net import bind, reserved_port
 from ekiden.settings import Settings, SettingsError
-from ekiden.supervisor.child import Child, ChildRefused, kept_running, python_module
+from ekiden.supervisor.child import Child, ChildRefused, first_error, kept_running, python_module
 from ekiden.supervisor.console import Console
-from ekiden.supervisor.data_dir import locked_data_dir, slot_name
-from ekiden.supervisor.embedded import EmbeddedStore
+from ekiden.supervisor.data_dir import DataDir, announcing_store, locked_data_dir, slot_name
+from ekiden.supervisor.embedded import STORE_GRACE_S, EmbeddedStore
 from ekiden.supervisor.readiness import StoreSilent, store_answers, until_ready
 
 SERVE_GRACE_S = 15.0
-STORE_GRACE_S = 30.0
 FETCH_GRACE_S = 2.0
 
 
@@ -27,8 +27,7 @@ def run(settings: Settings, store_url: str | None) -> int:
     """Run until SIGINT or SIGTERM; without `store_url` with an embedded store. Returns the exit status."""
     console = Console()
     try:
-        check_exposure(settings)
-        listen(settings).close()
+        bind(settings).close()  # a port that is taken is told at once
         asyncio.run(_run(settings, store_url, console))
     except (SettingsError, StoreSilent, ChildRefused) as error:
         console.say(str(error))
@@ -49,7 +48,7 @@ async def _run(settings: Settings, store_url: str | None, console: Console) -> N
     except asyncio.CancelledError:
         console.say("Stopped.")
     except BaseExceptionGroup as group:  # of the task groups that keep children running
-        raise _first(group) from None
+        raise first_error(group) from None
 
 
 async def _serve(settings: Settings, store_url: str | None, console: Console, children: list[Child]) -> None:
@@ -75,14 +74,23 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
         ]
         fetch = Child("model", python_module("ekiden_worker.fetch"), environment, console)
         children += [api, *workers, fetch, *([embedded.child] if embedded else [])]
-        async with kept_running([embedded.child], STORE_GRACE_S) if embedded else nullcontext():
+        async with _store_running(embedded, data_dir, settings.redis_url):
             await store_answers(settings, embedded, console)
+            await check_exposure(settings, lambda reason: console.say(f"Waiting for the job store: {reason}"))
             await _fetch(fetch)
             async with kept_running([api, *workers], SERVE_GRACE_S):
                 url = await until_ready(settings, workers, console)
                 console.announce(f"Ready: {url}  ({_summary(settings)}; Ctrl-C stops)")
                 console.say(f"In another terminal: {_program()} chat{'' if settings.port == 8000 else f' --url {url}'}")
                 await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def _store_running(embedded: EmbeddedStore | None, data_dir: DataDir, url: str) -> AsyncIterator[None]:
+    """The embedded store, if it is that, and word of where the store is."""
+    with announcing_store(data_dir, url):
+        async with kept_running([embedded.child], STORE_GRACE_S) if embedded else nullcontext():
+            yield
 
 
 async def _fetch(fetch: Child) -> None:
@@ -127,12 +135,6 @@ def _on_stop_signals(serving: asyncio.Task[None], children: list[Child], console
         numbers.append(signal.SIGHUP)
     for number in numbers:
         asyncio.get_running_loop().add_signal_handler(number, stop)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _cores() -> int:
