@@ -38,7 +38,12 @@ def test_no_setting_is_documented_that_is_not_there() -> None:
 @pytest.mark.parametrize("name", sorted(COMMANDS.commands))
 def test_every_command_is_documented(name: str) -> None:
     assert f"`ekiden {name}`" in OPERATIONS
-    options = {option for parameter in COMMANDS.commands[name].params for option in parameter.opts}
+    command = COMMANDS.commands[name]
+    within = getattr(command, "commands", {})
+    for below in within:
+        assert f"`ekiden {name} {below}" in OPERATIONS
+    parameters = [parameter for one in (command, *within.values()) for parameter in one.params]
+    options = {option for parameter in parameters for option in parameter.opts}
     if name != "chat":  # its own help names them
         assert {option for option in options if option.startswith("--")} <= set(re.findall(r"--[a-z-]+", OPERATIONS))
 

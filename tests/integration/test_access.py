@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from ekiden.roles import Role
 from ekiden.settings import Settings
@@ -15,7 +15,7 @@ from tests.support import http
 from tests.support.fake_engine import expected
 from tests.support.keys import bearer, kept_key
 from tests.support.processes import Api, Processes
-from tests.support.socket import Socket, connected
+from tests.support.socket import Socket, closed, connected
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
@@ -25,15 +25,6 @@ def status(
 ) -> int:
     given = headers | (bearer(key) if key else {})
     return http.request(method, f"{api.http}{path}", headers=given, timeout=20).status_code
-
-
-async def closed(client: Socket) -> tuple[int, str]:
-    """Receive until the server closes; its code and reason."""
-    with pytest.raises(ConnectionClosed) as caught:
-        while True:
-            await client.receive()
-    assert caught.value.rcvd is not None
-    return caught.value.rcvd.code, caught.value.rcvd.reason
 
 
 def test_a_new_key_counts_at_once_and_a_revoked_one_within_seconds(fleet: Processes, store: BlockingStore) -> None:

@@ -3,10 +3,11 @@
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 Frame = dict[str, Any]
 
@@ -75,3 +76,11 @@ async def connected(url: str, **options: Any) -> AsyncIterator[Socket]:
     """A connection for the length of an `async with` block."""
     async with connect(url, max_size=None, **options) as connection:
         yield Socket(connection)
+
+
+async def closed(socket: Socket) -> tuple[int | None, str | None]:
+    """Receive until the server closes the connection; its code and reason."""
+    with suppress(ConnectionClosed):
+        while True:
+            await socket.receive()
+    return socket.connection.close_code, socket.connection.close_reason
