@@ -1,11 +1,11 @@
 """The chat page: one file, no foreign resources, under a strict content security policy."""
 
-import base64
-import hashlib
 from importlib import resources
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+
+from ekiden_api.page_security import inline_source, page_headers
 
 router = APIRouter()
 
@@ -39,11 +39,6 @@ def _read(name: str) -> str:
     return (_STATIC / name).read_text(encoding="utf-8").strip()
 
 
-def _source(body: str) -> str:
-    """The CSP source that allows exactly this inline element."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}'"
-
-
 _STYLE = "\n" + "\n\n".join(_read(f"{name}.css") for name in _STYLES) + "\n"
 _SCRIPT = "\n" + "\n\n".join(_read(f"{name}.js") for name in _SCRIPTS) + "\n"
 
@@ -58,27 +53,10 @@ def _page() -> str:
 
 _PAGE = _page()
 
-_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        f"script-src {_source(_SCRIPT)}",
-        f"style-src {_source(_STYLE)}",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
+_HEADERS = page_headers(scripts=inline_source(_SCRIPT), styles=inline_source(_STYLE))
 
 
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def index() -> HTMLResponse:
     """A page that streams a chat."""
-    headers = {
-        "Content-Security-Policy": _POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
-    return HTMLResponse(_PAGE, headers=headers)
+    return HTMLResponse(_PAGE, headers=_HEADERS)
