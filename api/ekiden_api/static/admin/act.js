@@ -3,7 +3,7 @@
 import { html, useState } from "./html.js";
 import { say } from "./notice.js";
 
-/** { busy, problem, act }: `act(work)` runs `work`, which returns what is to be said. */
+/** { busy, problem, act }: `act(work)` runs `work`, which returns what is to be said, if anything. */
 export function useAct() {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState("");
@@ -11,7 +11,8 @@ export function useAct() {
     setBusy(true);
     setProblem("");
     try {
-      say(await work());
+      const said = await work();
+      if (said) say(said);
     } catch (refusal) {
       setProblem(refusal.message);
     } finally {

@@ -11,8 +11,13 @@ export function Answer({ job }) {
     <section aria-labelledby="text-title">
       <h2 id="text-title">Prompt and answer</h2>
       ${!text?.shown && html`
-        <p class="note">Hidden. They are shown to the role admin alone, and only where <code>EKIDEN_ADMIN_SHOW_TEXT=true</code> is set.</p>`}
-      ${text?.shown && html`<${Messages} messages=${text.messages} /><${Tail} text=${text.answer} open=${isOpen(job)} />`}
+        <p class="note">
+          Hidden. They are shown to the role admin alone, and only where <code>EKIDEN_ADMIN_SHOW_TEXT=true</code> is
+          set.
+        </p>`}
+      ${text?.shown && html`
+        <${Messages} messages=${text.messages} />
+        <${Tail} text=${text.answer} open=${isOpen(job)} />`}
     </section>`;
 }
 
@@ -37,5 +42,6 @@ function Tail({ text, open }) {
     follows.current = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;
   };
   return html`
-    <pre class="tail" ref=${box} tabindex="0" role="region" aria-label="The end of the answer" data-open=${open} onScroll=${onScroll}>${text || "Nothing yet."}</pre>`;
+    <pre class="tail" ref=${box} tabindex="0" role="region" aria-label="The end of the answer" data-open=${open}
+      onScroll=${onScroll}>${text || "Nothing yet."}</pre>`;
 }

@@ -82,7 +82,7 @@ function Frame({ me, onLogout }) {
   return html`
     <a class="skip" href="#main" onClick=${skip}>To the content</a>
     <${Header} me=${me} name=${name} onLogout=${onLogout} />
-    <main id="main" ref=${main} tabindex="-1" data-stale=${state === "reconnecting"}>
+    <main id="main" ref=${main} tabindex="-1" data-stale=${["stalled", "reconnecting"].includes(state)}>
       ${name === "overview" && html`<${Overview} me=${me} query=${route.query} />`}
       ${name === "jobs" && !job && html`<${Jobs} me=${me} query=${route.query} />`}
       ${job && html`<${Job} key=${job} me=${me} id=${job} />`}
@@ -110,8 +110,14 @@ function Header({ me, name, onLogout }) {
 }
 
 function Connection() {
-  const { state, heardMs } = useConnection();
-  const words = { live: "Live", connecting: "Connecting…", reconnecting: `Reconnecting… figures of ${moment(heardMs)}` };
+  const { state, figuresMs } = useConnection();
+  const age = figuresMs === null ? "" : `, figures of ${moment(figuresMs)}`;
+  const words = {
+    connecting: "Connecting…",
+    live: "Live",
+    stalled: `No word from the job store${age}`,
+    reconnecting: `Reconnecting…${age}`,
+  };
   return html`<p class="connection" role="status" data-state=${state}>${words[state]}</p>`;
 }
 

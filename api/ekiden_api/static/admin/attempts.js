@@ -1,7 +1,8 @@
 // The relay of one answer: which worker ran which tokens.
 
-import { moment, number, shortId } from "./format.js";
+import { moment, number } from "./format.js";
 import { html } from "./html.js";
+import { Head } from "./table.js";
 
 const TONES = 6;
 
@@ -15,15 +16,12 @@ export function Attempts({ job }) {
         ${cursor > 0 && html`<${Relay} attempts=${attempts} cursor=${cursor} />`}
         <table class="cards">
           <caption class="unseen">Attempts and the tokens that each made</caption>
-          <thead>
-            <tr><th scope="col">Attempt</th><th scope="col">Worker</th><th scope="col">Tokens</th><th scope="col" class="figure">How many</th>
-              <th scope="col">Taken</th></tr>
-          </thead>
+          <${Head} columns=${["Attempt", "Worker", "Tokens", ["How many", "figure"], "Taken"]} />
           <tbody>
             ${attempts.map((attempt, place) => html`
               <tr key=${attempt.attempt} data-attempt=${attempt.attempt}>
                 <th scope="row"><i class="swatch" data-tone=${place % TONES}></i>${attempt.attempt}</th>
-                <td data-label="Worker">${attempt.name ?? shortId(attempt.worker)}</td>
+                <td data-label="Worker">${attempt.name}</td>
                 <td data-label="Tokens">${range(attempt)}</td>
                 <td data-label="How many" class="figure">${number(attempt.to - attempt.from)}</td>
                 <td data-label="Taken">${moment(attempt.claimed_ms)}</td>
@@ -39,10 +37,11 @@ function range({ from, to }) {
 
 function Relay({ attempts, cursor }) {
   const made = attempts.map((attempt, place) => ({ ...attempt, place })).filter(({ from, to }) => to > from);
-  const words = made.map((attempt) => `attempt ${attempt.attempt} made tokens ${range(attempt)} on ${attempt.name ?? attempt.worker}`);
+  const words = made.map((one) => `attempt ${one.attempt} made tokens ${range(one)} on ${one.name}`);
   return html`
     <div class="bar relay" role="img" aria-label=${words.join("; ")}>
       ${made.map(({ place, attempt, from, to, name }) => html`
-        <i key=${attempt} data-tone=${place % TONES} style=${{ width: `${((to - from) / cursor) * 100}%` }} title=${`${name ?? ""} ${from + 1} … ${to}`}></i>`)}
+        <i key=${attempt} data-tone=${place % TONES} title=${`${name}: ${from + 1} … ${to}`}
+          style=${{ width: `${((to - from) / cursor) * 100}%` }}></i>`)}
     </div>`;
 }

@@ -1,14 +1,18 @@
 // What was done, and by whom. The newest entries are live; older ones are read page by page.
 
 import { useAct } from "./act.js";
-import { moment, NONE } from "./format.js";
+import { moment, NONE, shortId } from "./format.js";
 import { html, useState } from "./html.js";
+import { ACTIONS } from "./job_words.js";
 import { useTopic, useWatch } from "./live.js";
 import { Problem } from "./notice.js";
 import { address } from "./route.js";
 import { call, withQuery } from "./server.js";
+import { Head } from "./table.js";
+import { useWorkerNames } from "./worker_names.js";
 
 const LIMIT = 50;
+const OF_WORKERS = ["drain", "undrain", "kill"];
 
 export function Audit() {
   useWatch("audit", true);
@@ -27,7 +31,9 @@ export function Audit() {
   });
   return html`
     <h1 tabindex="-1">Audit</h1>
-    <p class="note">Everything that was done here, over the API and by <code>ekiden keys</code>; the last 10,000 entries.</p>
+    <p class="note">
+      Everything that was done here, over the API and by <code>ekiden keys</code>; the last 10,000 entries.
+    </p>
     <${Problem} text=${error?.message} />
     ${!data && !error && html`<p class="note">Reading the audit log…</p>`}
     ${data && !entries.length && html`<p class="note empty">Nothing was done yet.</p>`}
@@ -37,34 +43,26 @@ export function Audit() {
 }
 
 function Table({ entries }) {
+  const workerName = useWorkerNames();
   return html`
     <table class="cards audit">
       <caption class="unseen">What was done, the newest first</caption>
-      <thead>
-        <tr><th scope="col">When</th><th scope="col">Who</th><th scope="col">Did</th><th scope="col">To</th><th scope="col">Detail</th>
-          <th scope="col">Outcome</th></tr>
-      </thead>
+      <${Head} columns=${["When", "Who", "Did", "To", "Detail", "Outcome"]} />
       <tbody>
         ${entries.map((entry) => html`
           <tr key=${entry.id} data-entry=${entry.id}>
             <th scope="row">${moment(entry.at_ms)}</th>
             <td data-label="Who">${entry.user || "anonymous"}${entry.key && html` <code>${entry.key}</code>`}</td>
-            <td data-label="Did">${entry.action}</td>
-            <td data-label="To" class="long"><${Target} entry=${entry} /></td>
-            <td data-label="Detail" class="long">${detail(entry.detail)}</td>
+            <td data-label="Did">${entry.action.replaceAll("_", " ")}</td>
+            <td data-label="To" class="long"><${Target} entry=${entry} workerName=${workerName} /></td>
+            <td data-label="Detail" class="long">${entry.detail || NONE}</td>
             <td data-label="Outcome">${entry.outcome}</td>
           </tr>`)}
       </tbody>
     </table>`;
 }
 
-function Target({ entry: { action, target } }) {
-  if (!target) return NONE;
-  return /^[0-9a-f]{32}$/.test(target) && !action.includes("worker") && !action.includes("drain")
-    ? html`<a href=${address(`jobs/${target}`)}><code>${target.slice(0, 8)}</code></a>` : target;
-}
-
-function detail(value) {
-  if (value === null || value === undefined || value === "") return NONE;
-  return typeof value === "string" ? value : JSON.stringify(value);
+function Target({ entry: { action, target }, workerName }) {
+  if (action in ACTIONS) return html`<a href=${address(`jobs/${target}`)}><code>${shortId(target)}</code></a>`;
+  return OF_WORKERS.includes(action) ? workerName(target) : target || NONE;
 }

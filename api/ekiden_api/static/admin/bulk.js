@@ -29,13 +29,14 @@ export function Bulk({ filter, jobs, chosen, onChosen }) {
   const fitting = (action) => all || selected.some(ACTIONS[action].fits);
   return html`
     <section class="bulk" aria-label="Act on many jobs">
-      <p role="status">${all ? "All that match" : `${count(selected.length, "job")} chosen`}</p>
+      <p role="status">${all ? "All chosen" : `${count(selected.length, "job")} chosen`}</p>
       <label class="inline">
-        <input type="checkbox" role="switch" checked=${all} onChange=${() => setAll(!all)} /> All that match
+        <input type="checkbox" role="switch" checked=${all} onChange=${() => setAll(!all)} /> All that match the filter
       </label>
       <div class="buttons">
         ${Object.entries(ACTIONS).map(([action, { word }]) => html`
-          <button key=${action} type="button" class="quiet small" disabled=${!fitting(action)} onClick=${() => ask(action)}>${word}</button>`)}
+          <button key=${action} type="button" class="quiet small" disabled=${!fitting(action)}
+            onClick=${() => ask(action)}>${word}</button>`)}
       </div>
       <${Problem} text=${problem} />
       ${asked && html`
@@ -47,22 +48,23 @@ function Ask({ asked, filter, onClose, onDone }) {
   const { action, jobs } = asked;
   const [priority, setPriority] = useState(action === "priority" ? "0" : null);
   const number = jobs ? jobs.length : asked.count;
-  const { word, said } = ACTIONS[action];
-  const plain = word.replace("…", "");
-  const title = action === "priority" ? `Another priority for ${count(number, "job")}?` : `${plain} ${count(number, "job")}?`;
+  const plain = ACTIONS[action].word.replace("…", "");
+  const these = count(number, "job");
   const confirm = async () => {
     const given = priority === null ? null : Number(priority);
     const { acted, skipped, why } = jobs
       ? await actOnEach(action, jobs, given)
       : await call("POST", "bulk", { action, filter: filter, priority: given, confirm: asked.confirm });
-    say(`${count(acted, "job")} ${said}${skipped ? `, ${skipped} left as they were${why ? `: ${why}` : ""}` : ""}.`);
+    const left = skipped ? `; ${skipped} left as they were` : "";
+    say(`${plain} sent to ${count(acted, "job")}${left}.${why ? ` ${why}` : ""}`);
     onDone();
   };
   return html`
-    <${ConfirmDialog} title=${title} confirm=${action === "priority" ? "Set the priority" : `${plain} ${count(number, "job")}`}
-      ready=${number > 0} onConfirm=${confirm} onClose=${onClose}>
+    <${ConfirmDialog} title=${priority === null ? `${plain} ${these}?` : `Another priority for ${these}?`}
+      confirm=${priority === null ? `${plain} ${these}` : "Set the priority"} ready=${number > 0} onConfirm=${confirm}
+      onClose=${onClose}>
       <p>${jobs ? "The jobs that are chosen on this page." : `The jobs that match now: ${filterWords(filter)}.`}</p>
-      ${action !== "priority" && html`<p class="note">Those in a state that this does not fit are left as they are.</p>`}
+      <p class="note">Those in a state that this does not fit are left as they are.</p>
       ${priority !== null && html`<${PriorityInput} value=${priority} onValue=${setPriority} />`}
     </${ConfirmDialog}>`;
 }

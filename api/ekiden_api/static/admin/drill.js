@@ -8,11 +8,15 @@ import { useTopic, useWatch } from "./live.js";
 import { Problem, say } from "./notice.js";
 import { address } from "./route.js";
 import { call } from "./server.js";
+import { Head } from "./table.js";
 
 export function DrillNote({ me }) {
   if (me.chaos_drills || me.role !== "admin") return null;
   return html`
-    <p class="note">Chaos drills are off. With <code>EKIDEN_CHAOS_DRILLS=true</code> for API and workers, a worker can be killed from here.</p>`;
+    <p class="note">
+      Chaos drills are off. With <code>EKIDEN_CHAOS_DRILLS=true</code> for API and workers, a worker can be killed from
+      here.
+    </p>`;
 }
 
 export function KillDialog({ worker, onClose }) {
@@ -24,8 +28,11 @@ export function KillDialog({ worker, onClose }) {
   };
   return html`
     <${ConfirmDialog} title=${`Kill ${name} now?`} confirm="Kill it now" onConfirm=${confirm} onClose=${onClose}>
-      <p>Its process gets <code>kill -9</code>, with ${count(worker.running, "job")} under way. They go on elsewhere, or wait for a worker where there is none.
-        A supervisor starts the worker again; without one it stays away.</p>
+      <p>
+        Its process gets <code>kill -9</code>, with ${count(worker.running, "job")} under way. What it had goes on
+        elsewhere, or waits for a worker where there is none. A supervisor starts the worker again; without one it stays
+        away.
+      </p>
     </${ConfirmDialog}>`;
 }
 
@@ -48,19 +55,21 @@ function Scorecard({ drill }) {
   const scores = [
     ["jobs", "Under way", number(drill.jobs)],
     ["moved", "Moved", number(drill.moved)],
-    ["ended", "Ended meanwhile", number(drill.ended)],
+    ["ended", "Ended", number(drill.ended)],
     ["waiting", "Waiting", number(drill.waiting)],
     ["stall_p50", "Stall, p50", span(drill.stall_p50_ms)],
     ["stall_max", "Stall, longest", span(drill.stall_max_ms)],
     ["lost", "Lost", number(drill.lost)],
   ];
   return html`
-    <article class="scorecard" data-drill=${drill.id} data-ended=${drill.ended_ms !== null} aria-label="Survival scorecard">
-      <p><b>${drill.name}</b> was killed ${moment(drill.started_ms)}${drill.by && ` by ${drill.by}`}.
+    <article class="scorecard" data-drill=${drill.id} data-ended=${drill.ended_ms !== null}
+      aria-label="Survival scorecard">
+      <p><b>${drill.name}</b> was killed at ${moment(drill.started_ms)}${drill.by && ` by ${drill.by}`}.
         ${" "}<span role="status">${verdict(drill)}</span></p>
       <dl class="tiles">
         ${scores.map(([id, title, value]) => html`
-          <div key=${id} data-score=${id} data-alarm=${id === "lost" && drill.lost > 0} data-good=${id === "lost" && drill.lost === 0}>
+          <div key=${id} data-score=${id} data-alarm=${id === "lost" && drill.lost > 0}
+            data-good=${id === "lost" && drill.lost === 0}>
             <dt>${title}</dt><dd class="figure">${value}</dd>
           </div>`)}
       </dl>
@@ -69,7 +78,7 @@ function Scorecard({ drill }) {
 }
 
 function verdict({ ended_ms, jobs, lost, waiting }) {
-  if (ended_ms === null) return waiting ? `${count(waiting, "job")} still without the next token.` : "The drill goes on.";
+  if (ended_ms === null) return waiting ? `${count(waiting, "job")} without the next token yet.` : "The drill goes on.";
   if (lost) return `${count(lost, "job")} lost.`;
   return jobs ? "Every job survived." : "It had no jobs.";
 }
@@ -81,10 +90,8 @@ function Rows({ rows }) {
       <div class="scroll" tabindex="0" role="region" aria-label="The killed worker's jobs">
         <table>
           <caption class="unseen">The killed worker's jobs</caption>
-          <thead>
-            <tr><th scope="col">Job</th><th scope="col">State</th><th scope="col" class="figure">Tokens when killed</th><th scope="col" class="figure">Stall</th>
-              <th scope="col" class="figure">Attempt</th></tr>
-          </thead>
+          <${Head} columns=${["Job", "State", ["Tokens when killed", "figure"], ["Stall", "figure"],
+            ["Attempt", "figure"]]} />
           <tbody>
             ${rows.map((row) => html`
               <tr key=${row.job}>
@@ -105,10 +112,8 @@ function Older({ drills }) {
     <h3>Earlier drills</h3>
     <table class="cards">
       <caption class="unseen">Earlier drills</caption>
-      <thead>
-        <tr><th scope="col">Killed</th><th scope="col">Worker</th><th scope="col" class="figure">Jobs</th><th scope="col" class="figure">Moved</th>
-          <th scope="col" class="figure">Longest stall</th><th scope="col" class="figure">Lost</th></tr>
-      </thead>
+      <${Head} columns=${["Killed", "Worker", ["Jobs", "figure"], ["Moved", "figure"], ["Longest stall", "figure"],
+        ["Lost", "figure"]]} />
       <tbody>
         ${drills.map((drill) => html`
           <tr key=${drill.id} data-drill=${drill.id}>

@@ -45,6 +45,13 @@ export function bytes(value) {
   return `${size < 10 && unit ? size.toFixed(1) : Math.round(size)} ${units[unit]}`;
 }
 
+/** "31 of 80 GB". */
+export function bytesOf(part, whole) {
+  const [one, other] = [bytes(part), bytes(whole)];
+  const unit = other.split(" ")[1];
+  return `${one.endsWith(` ${unit}`) ? one.split(" ")[0] : one} of ${other}`;
+}
+
 export function percent(share) {
   return isNone(share) ? NONE : `${Math.round(share * 100)} %`;
 }

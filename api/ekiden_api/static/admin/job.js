@@ -12,6 +12,8 @@ import { Problem } from "./notice.js";
 import { Replay } from "./replay.js";
 import { address } from "./route.js";
 
+const NOT_FOUND = "There is no such job, or it is not kept any more.";
+
 export function Job({ me, id }) {
   useWatch("job", id);
   const { data, error } = useTopic("job");
@@ -19,7 +21,7 @@ export function Job({ me, id }) {
   return html`
     <p class="back"><a href=${address("jobs")}>All jobs</a></p>
     <h1 tabindex="-1">Job <code>${id}</code></h1>
-    ${error && html`<${Problem} text=${error.code === "job_not_found" ? "There is no such job, or it is not kept any more." : error.message} />`}
+    <${Problem} text=${error?.code === "job_not_found" ? NOT_FOUND : error?.message} />
     ${!job && !error && html`<p class="note">Reading the job…</p>`}
     ${job && html`<${Found} job=${job} me=${me} />`}`;
 }
@@ -49,7 +51,8 @@ function headline(job, now) {
   if (job.state === "queued") return `At place ${number(job.position)} of the queue for ${age(now - job.created_ms)}.`;
   if (job.state === "running") return `${number(job.cursor)} tokens so far, asked ${age(now - job.created_ms)} ago.`;
   if (job.state === "parked") return `Held at ${number(job.cursor)} tokens until it is resumed.`;
-  return `Ended ${moment(job.ended_ms)}${job.finish_reason ? ` (${job.finish_reason})` : ""} with ${number(job.cursor)} tokens.`;
+  const why = job.finish_reason ? ` (${job.finish_reason})` : "";
+  return `Ended at ${moment(job.ended_ms)}${why} with ${number(job.cursor)} tokens.`;
 }
 
 function Facts({ job, now }) {
@@ -100,7 +103,8 @@ function List({ title, facts, none = "" }) {
       ${!facts && html`<p class="note">${none}</p>`}
       ${facts && html`
         <dl class="pairs">
-          ${facts.map(([name, value, code]) => html`<div key=${name}><dt>${code ? html`<code>${name}</code>` : name}</dt><dd>${value}</dd></div>`)}
+          ${facts.map(([name, value, code]) => html`
+            <div key=${name}><dt>${code ? html`<code>${name}</code>` : name}</dt><dd>${value}</dd></div>`)}
         </dl>`}
     </section>`;
 }

@@ -11,8 +11,8 @@ import { address } from "./route.js";
 import { call } from "./server.js";
 
 const SAID = {
-  cancel: ({ state }) => (state === "running" ? "Cancel requested; the worker ends it at its next token." : "The job is cancelled."),
-  park: ({ state }) => (state === "running" ? "Park requested; the worker holds it at its next token." : "The job is parked."),
+  cancel: (runs) => (runs ? "Cancel requested; the worker ends it at its next token." : "The job is cancelled."),
+  park: (runs) => (runs ? "Park requested; the worker holds it at its next token." : "The job is parked."),
   resume: () => "The job goes on.",
 };
 
@@ -23,7 +23,7 @@ export function JobActions({ job, me }) {
   const path = `jobs/${encodeURIComponent(job.id)}`;
   const run = (action) => act(async () => {
     const answer = await call("POST", `${path}/${action}`);
-    if (!answer.job) return SAID[action](answer);
+    if (!answer.job) return SAID[action](answer.state === "running");
     location.hash = address(`jobs/${answer.job}`);
     return `Asked again as job ${shortId(answer.job)}.`;
   });

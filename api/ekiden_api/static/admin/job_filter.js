@@ -8,7 +8,7 @@ import { useTopic } from "./live.js";
 
 const TYPING_MS = 300;
 const WORDS = {
-  state: "State", user: "User", model: "Model", worker: "Worker", code: "Error code", id: "Id begins with",
+  state: "State", user: "User", model: "Model", worker: "Worker", code: "Error code", id: "Job id",
   from_ms: "Created from", to_ms: "Created until",
 };
 const FIELDS = Object.keys(WORDS);
@@ -42,7 +42,7 @@ export function Filter({ filter }) {
   };
   const some = Object.keys(filter).length > 0;
   return html`
-    <form class="filter" role="search" aria-label="Filter jobs" onSubmit=${(event) => event.preventDefault()}>
+    <form class="filter" aria-label="Filter jobs" onSubmit=${(event) => event.preventDefault()}>
       <${Choice} name="state" filter=${filter} options=${STATES.map((state) => [state, state])} set=${set} />
       <${Words} name="user" filter=${filter} set=${set} />
       <${Choice} name="model" filter=${filter} options=${models} set=${set} />
@@ -86,7 +86,8 @@ function Words({ name, filter, set }) {
   return html`
     <label>
       ${WORDS[name]}
-      <input name=${name} type="text" value=${text} onInput=${type} autocomplete="off" autocapitalize="off" spellcheck="false" />
+      <input name=${name} type="text" value=${text} onInput=${type} autocomplete="off" autocapitalize="off"
+        spellcheck="false" />
     </label>`;
 }
 

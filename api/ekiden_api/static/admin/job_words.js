@@ -5,24 +5,29 @@ import { span } from "./format.js";
 
 export const STATES = ["queued", "running", "parked", "done", "cancelled", "error"];
 
-/** Each action: its word, what is said when it was done, and which jobs it is for. */
+/** Each action: its word, and which jobs it is for. */
 export const ACTIONS = {
-  cancel: { word: "Cancel", said: "cancelled", fits: (job) => isOpen(job) && job.asked !== "cancel" },
-  park: { word: "Park", said: "parked", fits: ({ state, asked }) => ["queued", "running"].includes(state) && !asked },
-  resume: { word: "Resume", said: "resumed", fits: ({ state }) => state === "parked" },
-  priority: { word: "Priority…", said: "given another priority", fits: (job) => isOpen(job) },
-  retry: { word: "Retry", said: "asked again", fits: ({ state, error_code }) => state === "cancelled" || (state === "error" && error_code !== "poison") },
-  requeue: { word: "Requeue", said: "asked again", fits: ({ state, error_code }) => state === "error" && error_code === "poison" },
+  cancel: { word: "Cancel", fits: (job) => isOpen(job) && job.asked !== "cancel" },
+  park: { word: "Park", fits: ({ state, asked }) => ["queued", "running"].includes(state) && !asked },
+  resume: { word: "Resume", fits: ({ state }) => state === "parked" },
+  priority: { word: "Priority…", fits: (job) => isOpen(job) },
+  retry: { word: "Retry", fits: (job) => job.state === "cancelled" || (job.state === "error" && !isPoison(job)) },
+  requeue: { word: "Requeue", fits: isPoison },
 };
 
 export function isOpen({ state }) {
   return ["queued", "running", "parked"].includes(state);
 }
 
+function isPoison({ state, error_code }) {
+  return state === "error" && error_code === "poison";
+}
+
 /** "running", or what was requested of the worker and is not acknowledged yet. */
 export function StateChip({ job }) {
   const words = job.asked ? `${job.asked} requested` : job.error_code ?? job.state;
-  return html`<span class="chip" data-state=${job.asked ? "asked" : job.state} title=${job.error_message || null}>${words}</span>`;
+  const state = job.asked ? "asked" : job.state;
+  return html`<span class="chip" data-state=${state} title=${job.error_message || null}>${words}</span>`;
 }
 
 /** Where a job's time went: [name, ms] of the queue, the prefill and the decode, as far as it came. */
@@ -43,7 +48,8 @@ export function PhaseBar({ job, now, legend = false }) {
   return html`
     <div class="phases" title=${words}>
       <div class="bar" role="img" aria-label=${words}>
-        ${found.map(([name, ms]) => html`<i key=${name} data-phase=${name} style=${{ width: `${(ms / whole) * 100}%` }}></i>`)}
+        ${found.map(([name, ms]) => html`
+          <i key=${name} data-phase=${name} style=${{ width: `${(ms / whole) * 100}%` }}></i>`)}
       </div>
       ${legend && html`
         <ul class="legend" aria-hidden="true">

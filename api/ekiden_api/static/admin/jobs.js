@@ -7,9 +7,16 @@ import { html, useEffect, useState } from "./html.js";
 import { Filter, filterOf } from "./job_filter.js";
 import { useJobPage } from "./job_page.js";
 import { phases, PhaseBar, StateChip } from "./job_words.js";
-import { useNow, useTopic } from "./live.js";
+import { useNow } from "./live.js";
 import { Problem } from "./notice.js";
 import { address } from "./route.js";
+import { Head } from "./table.js";
+import { useWorkerNames } from "./worker_names.js";
+
+const COLUMNS = [
+  "State", "Job", "User", "Model", ["Priority", "figure"], "Worker", ["Attempts", "figure"], ["Tokens", "figure"],
+  ["Age", "figure"], "Queue, prefill, decode",
+];
 
 export function Jobs({ me, query }) {
   const filter = filterOf(query);
@@ -21,7 +28,8 @@ export function Jobs({ me, query }) {
   return html`
     <h1 tabindex="-1">Jobs</h1>
     <${Filter} filter=${filter} />
-    ${choosable && html`<${Bulk} key=${key} filter=${filter} jobs=${page.jobs ?? []} chosen=${chosen} onChosen=${setChosen} />`}
+    ${choosable && html`
+      <${Bulk} key=${key} filter=${filter} jobs=${page.jobs ?? []} chosen=${chosen} onChosen=${setChosen} />`}
     <${ViewerNote} me=${me} />
     <${Problem} text=${page.problem} />
     <${Table} page=${page} chosen=${chosen} onChosen=${setChosen} choosable=${choosable} />
@@ -43,17 +51,10 @@ function Table({ page, chosen, onChosen, choosable }) {
   return html`
     <table class="cards jobs" aria-busy=${page.loading}>
       <caption class="unseen">Jobs, the newest first</caption>
-      <thead>
-        <tr>
-          ${choosable && html`
-            <th scope="col" class="choose">
-              <input type="checkbox" aria-label="Choose all on this page" checked=${all} onChange=${chooseAll} />
-            </th>`}
-          <th scope="col">State</th><th scope="col">Job</th><th scope="col">User</th><th scope="col">Model</th>
-          <th scope="col" class="figure">Priority</th><th scope="col">Worker</th><th scope="col" class="figure">Attempts</th>
-          <th scope="col" class="figure">Tokens</th><th scope="col" class="figure">Age</th><th scope="col">Queue, prefill, decode</th>
-        </tr>
-      </thead>
+      <${Head} columns=${COLUMNS} before=${choosable && html`
+        <th scope="col" class="choose">
+          <input type="checkbox" aria-label="Choose all on this page" checked=${all} onChange=${chooseAll} />
+        </th>`} />
       <tbody>
         ${jobs.map((job) => html`
           <${Row} key=${job.id} job=${job} now=${now} worker=${names(job.worker)} choosable=${choosable}
@@ -69,7 +70,8 @@ function Row({ job, now, worker, choosable, chosen, onChoose }) {
     <tr data-job=${job.id} data-state=${job.state}>
       ${choosable && html`
         <td class="choose">
-          <input type="checkbox" aria-label=${`Choose job ${shortId(job.id)}`} checked=${chosen} onChange=${() => onChoose(job.id)} />
+          <input type="checkbox" aria-label=${`Choose job ${shortId(job.id)}`} checked=${chosen}
+            onChange=${() => onChoose(job.id)} />
         </td>`}
       <td class="state"><${StateChip} job=${job} /></td>
       <th scope="row"><a href=${address(`jobs/${job.id}`)}><code>${shortId(job.id)}</code></a></th>
@@ -84,13 +86,6 @@ function Row({ job, now, worker, choosable, chosen, onChoose }) {
     </tr>`;
 }
 
-/** The name of a worker: host:pid while it lives, else the begin of its incarnation. */
-export function useWorkerNames() {
-  const { data } = useTopic("overview");
-  const names = new Map((data?.workers ?? []).map(({ incarnation, host, pid }) => [incarnation, `${host}:${pid}`]));
-  return (incarnation) => (incarnation ? names.get(incarnation) ?? shortId(incarnation) : "–");
-}
-
 function Pager({ page }) {
   const { newer, older, jobs, searching, moreSearch } = page;
   if (jobs === null) return null;
@@ -101,6 +96,8 @@ function Pager({ page }) {
         ${searching && "The search goes on in older jobs…"}
         ${!searching && moreSearch && "The search has not seen all older jobs yet."}
       </p>
-      <button type="button" class="quiet" disabled=${!older} onClick=${older}>${moreSearch ? "Search on" : "Older"}</button>
+      <button type="button" class="quiet" disabled=${!older} onClick=${older}>
+        ${moreSearch ? "Search on" : "Older"}
+      </button>
     </nav>`;
 }

@@ -1,4 +1,4 @@
-// The one WebSocket of the page. Views say what they watch; what comes is kept by topic, over every loss of the connection.
+// The one WebSocket of the page. Views say what they watch; what comes is kept by topic, over every loss of it.
 
 import { useEffect, useState } from "./html.js";
 import { joinSeries } from "./series.js";
@@ -7,20 +7,22 @@ import { call, session } from "./server.js";
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 8000;
 const SILENCE_MS = 8000; // the overview comes every second, so a connection this silent is dead
+const STALLED_SILENCE_MS = 30_000; // while the job store is away nothing changes, and nothing is sent
 
 const UNKNOWN = { data: null, error: null };
 const NOTHING = { type: "watch", overview: true, series: null, jobs: null, job: null, drills: false, audit: false };
 
 class Live {
-  /** connecting, live, or reconnecting */
+  /** connecting, live, stalled (the server has no figures), or reconnecting */
   state = "connecting";
-  heardMs = null; // by this machine's clock
+  figuresMs = null; // when there were figures last, by this machine's clock
   clockSkewMs = 0; // the store's clock less this machine's
   #topics = new Map(); // topic → { data, error }
   #parts = new Set();
   #listeners = new Set();
   #socket = null;
   #failures = 0;
+  #heardMs = 0;
   #timer = 0;
   #watchTimer = 0;
   #sent = "";
@@ -71,7 +73,7 @@ class Live {
     const socket = new WebSocket(`${location.origin.replace("http", "ws")}/admin/live`);
     this.#socket = socket;
     this.#sent = "";
-    this.heardMs = Date.now();
+    this.#heardMs = Date.now();
     socket.onopen = () => this.#send();
     socket.onmessage = ({ data }) => this.#onMessage(JSON.parse(data));
     socket.onclose = () => this.#retry();
@@ -79,15 +81,15 @@ class Live {
 
   #onMessage(message) {
     this.#failures = 0;
-    this.heardMs = Date.now();
+    this.#heardMs = Date.now();
     if (message.type === "error") this.#onError(message);
     else if (message.data) this.#onData(message.type, message.data);
-    if (this.state !== "live") return this.#setState("live");
-    this.#tell();
+    this.#setState(this.topic("overview").error ? "stalled" : "live");
   }
 
   #onData(topic, data) {
     if (data.now_ms) this.clockSkewMs = data.now_ms - Date.now();
+    if (topic === "overview") this.figuresMs = Date.now();
     const watched = this.#frame();
     if (topic === "series" && data.range !== watched.series) return; // of the range before
     if (topic === "job" && data.id !== watched.job) return;
@@ -136,11 +138,12 @@ class Live {
   }
 
   #checkSilence() {
-    if (this.#socket && Date.now() - this.heardMs > SILENCE_MS) this.#retry();
+    const patience_ms = this.state === "stalled" ? STALLED_SILENCE_MS : SILENCE_MS;
+    if (this.#socket && Date.now() - this.#heardMs > patience_ms) this.#retry();
   }
 
   #hurry() {
-    if (this.state === "live" || this.#socket || !this.#timer) return;
+    if (this.#socket || !this.#timer) return;
     this.#failures = 0;
     this.#connect();
   }
@@ -174,12 +177,11 @@ export function useWatch(field, value) {
   useEffect(() => live.watch({ [field]: value }), [field, key]);
 }
 
+/** { state, figuresMs }; the second is of the moment when the state became what it is. */
 export function useConnection() {
-  const [found, setFound] = useState({ state: live.state, heardMs: live.heardMs });
-  useEffect(() => live.listen(() => {
-    setFound((before) => (before.state === live.state ? before : { state: live.state, heardMs: live.heardMs }));
-  }), []);
-  return found;
+  const [state, setState] = useState(live.state);
+  useEffect(() => live.listen(() => setState(live.state)), []);
+  return { state, figuresMs: live.figuresMs };
 }
 
 /** The store's time, anew every second. */

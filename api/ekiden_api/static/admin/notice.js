@@ -2,7 +2,7 @@
 
 import { html, useEffect, useState } from "./html.js";
 
-const SHOWN_MS = 8000;
+const SHOWN_MS = 6000;
 
 let show = () => {};
 

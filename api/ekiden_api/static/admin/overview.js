@@ -10,7 +10,9 @@ import { PLOTS } from "./plot_kinds.js";
 import { address } from "./route.js";
 import { call } from "./server.js";
 import { Store } from "./store.js";
+import { Head } from "./table.js";
 
+const OF_MODELS = ["Model", "Queue", "Queued", "Workers", "Context"];
 const RANGES = { "15m": "15 min", "1h": "1 h", "24h": "24 h" };
 
 export function Overview({ me, query }) {
@@ -37,24 +39,29 @@ function Warnings({ store }) {
 
 function Tiles({ overview }) {
   const { states, rates, latency, workers } = overview;
-  const usages = workers.map(({ kv_usage }) => kv_usage).filter((usage) => usage !== null && usage !== undefined);
-  const hits = workers.map(({ prefix_hit_ratio }) => prefix_hit_ratio).filter((ratio) => ratio !== null && ratio !== undefined);
+  const usages = workers.map(({ kv_usage }) => kv_usage);
+  const hits = workers.map(({ prefix_hit_ratio }) => prefix_hit_ratio).filter((ratio) => ratio !== null);
   const slots = workers.reduce((sum, { max_running }) => sum + max_running, 0);
   return html`
     <section aria-labelledby="now-title">
       <h2 id="now-title" class="unseen">Now</h2>
       <dl class="tiles">
-        <${Tile} id="queued" title="Queued" value=${number(states.queued)} more=${parked(states)} link=${address("jobs", { state: "queued" })} />
-        <${Tile} id="running" title="Running" value=${number(states.running)} link=${address("jobs", { state: "running" })}
-          more=${`${count(slots, "slot")} on ${count(workers.length, "worker")}`} />
-        <${Tile} id="tokens_per_s" title="Tokens a second" value=${number(rates.tokens_per_s)} more=${`${number(rates.jobs_per_s)} jobs a second`} />
+        <${Tile} id="queued" title="Queued" value=${number(states.queued)} more=${`${number(states.parked)} parked`}
+          link=${address("jobs", { state: "queued" })} />
+        <${Tile} id="running" title="Running" value=${number(states.running)}
+          more=${`${count(slots, "slot")} on ${count(workers.length, "worker")}`}
+          link=${address("jobs", { state: "running" })} />
+        <${Tile} id="tokens_per_s" title="Tokens a second" value=${number(rates.tokens_per_s)}
+          more=${`${number(rates.jobs_per_s)} jobs a second`} />
         <${Latency} id="ttft" title="First token" of=${latency.ttft_ms} />
         <${Latency} id="itl" title="Between tokens" of=${latency.itl_ms} />
         <${Latency} id="queue" title="Wait in the queue" of=${latency.queue_ms} />
-        <${Tile} id="failed" title="Failures a minute" value=${number(rates.failed_per_min)} alarm=${rates.failed_per_min > 0}
-          more=${`${number(states.error)} failed are kept`} link=${address("jobs", { state: "error" })} />
+        <${Tile} id="failed" title="Failures a minute" value=${number(rates.failed_per_min)}
+          more=${`${number(states.error)} failed are kept`} link=${address("jobs", { state: "error" })}
+          alarm=${rates.failed_per_min > 0} />
         <${Tile} id="moved" title="Moves a minute" value=${number(rates.moved_per_min)} more="to another worker" />
-        <${Tile} id="kv" title="KV cache in use" value=${percent(mean(usages))} more=${usages.length ? `most ${percent(Math.max(...usages))}` : "no worker"} />
+        <${Tile} id="kv" title="KV cache in use" value=${percent(mean(usages))}
+          more=${usages.length ? `most ${percent(Math.max(...usages))}` : "no worker"} />
         <${Tile} id="prefix" title="Prefix cache hits" value=${percent(mean(hits))} more="of the prompt tokens" />
       </dl>
     </section>`;
@@ -62,10 +69,6 @@ function Tiles({ overview }) {
 
 function mean(values) {
   return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null;
-}
-
-function parked({ parked: held }) {
-  return `${number(held)} parked`;
 }
 
 function Tile({ id, title, value, more, link, alarm = false }) {
@@ -77,8 +80,10 @@ function Tile({ id, title, value, more, link, alarm = false }) {
     </div>`;
 }
 
+/** p50 of the last minute, and what is worse. */
 function Latency({ id, title, of }) {
-  return html`<${Tile} id=${id} title=${title} value=${span(of?.p50)} more=${of ? `p95 ${span(of.p95)} · p99 ${span(of.p99)}` : "p50, of the last minute"} />`;
+  const more = `p95 ${span(of.p95)} · p99 ${span(of.p99)}`;
+  return html`<${Tile} id=${id} title=${title} value=${span(of.p50)} more=${more} />`;
 }
 
 function History({ range }) {
@@ -91,7 +96,8 @@ function History({ range }) {
         <h2 id="history-title">History</h2>
         <nav class="ranges" aria-label="Range of the history">
           ${Object.entries(RANGES).map(([value, title]) => html`
-            <a key=${value} href=${address("overview", { range: value })} aria-current=${value === range ? "true" : null}>${title}</a>`)}
+            <a key=${value} href=${address("overview", { range: value })}
+              aria-current=${value === range ? "true" : null}>${title}</a>`)}
         </nav>
       </div>
       <${Problem} text=${error?.message} />
@@ -109,10 +115,7 @@ function Models({ models, me }) {
       ${models.length > 0 && html`
         <table class="cards">
           <caption class="unseen">Models and their queues</caption>
-          <thead>
-            <tr><th scope="col">Model</th><th scope="col">Queue</th><th scope="col">Queued</th><th scope="col">Workers</th>
-              <th scope="col">Context</th>${me.role === "admin" && html`<th scope="col"><span class="unseen">Act</span></th>`}</tr>
-          </thead>
+          <${Head} columns=${me.role === "admin" ? [...OF_MODELS, ["Act", "untitled"]] : OF_MODELS} />
           <tbody>${models.map((model) => html`<${Model} key=${model.model} model=${model} me=${me} />`)}</tbody>
         </table>`}
     </section>`;
@@ -127,14 +130,18 @@ function Model({ model: { model, queued, paused, context_tokens, workers }, me }
   return html`
     <tr data-model=${model}>
       <th scope="row">${model}</th>
-      <td data-label="Queue"><span class="chip" data-state=${paused ? "parked" : "done"}>${paused ? "paused" : "open"}</span></td>
+      <td data-label="Queue">
+        <span class="chip" data-state=${paused ? "parked" : "done"}>${paused ? "paused" : "open"}</span>
+      </td>
       <td data-label="Queued"><a href=${address("jobs", { state: "queued", model })}>${number(queued)}</a></td>
       <td data-label="Workers">${number(workers)}</td>
       <td data-label="Context">${context_tokens ? `${number(context_tokens)} tokens` : NONE}</td>
       ${me.role === "admin" && html`
         <td class="act">
           <button type="button" class="quiet small" disabled=${busy} onClick=${toggle}
-            aria-label=${`${paused ? "Resume" : "Pause"} the queue of ${model}`}>${paused ? "Resume queue" : "Pause queue"}</button>
+            aria-label=${`${paused ? "Resume" : "Pause"} the queue of ${model}`}>
+            ${paused ? "Resume queue" : "Pause queue"}
+          </button>
           <${Problem} text=${problem} />
         </td>`}
     </tr>`;
@@ -147,10 +154,7 @@ function Replicas({ replicas }) {
       <h2 id="replicas-title">API processes</h2>
       <table class="cards">
         <caption class="unseen">API processes</caption>
-        <thead>
-          <tr><th scope="col">Process</th><th scope="col">Version</th><th scope="col">Up</th><th scope="col">Seen</th>
-            <th scope="col">Connections</th><th scope="col">Watched jobs</th><th scope="col">Dashboards</th></tr>
-        </thead>
+        <${Head} columns=${["Process", "Version", "Up", "Seen", "Connections", "Watched jobs", "Dashboards"]} />
         <tbody>
           ${replicas.map((replica) => html`
             <tr key=${replica.id} data-replica=${replica.id}>

@@ -1,8 +1,9 @@
-// One plot: the canvas, a legend with the figures under the pointer or the latest, and the same as a table for those who
-// do not see it.
+// One plot: the canvas, a legend with the figures under the pointer or the latest, and all of it as a table for those
+// who do not see it.
 
 import { moment, NONE } from "./format.js";
-import { html, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
+import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
+import { Head } from "./table.js";
 
 const HEIGHT_PX = 168;
 const TABLE_ROWS = 24;
@@ -13,7 +14,7 @@ const clock = (time) => new Date(time * 1000).toLocaleTimeString("en", CLOCK);
 /** `kind`: of PLOTS; `series`: the history. */
 export function Plot({ kind, series }) {
   const [index, setIndex] = useState(null);
-  const lines = kind.lines(series);
+  const lines = useMemo(() => kind.lines(series), [kind, series]);
   const at = index !== null && index < series.times.length ? index : lastKnown(lines);
   return html`
     <figure class=${kind.wide ? "plot wide" : "plot"} data-plot=${kind.id} aria-label=${kind.title}>
@@ -42,7 +43,7 @@ function summary(kind, lines) {
   const parts = lines.map(({ name, values }) => {
     const known = values.filter((value) => value !== null && value !== undefined);
     if (!known.length) return `${name}: nothing.`;
-    const [least, most] = known.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [known[0], known[0]]);
+    const [least, most] = [Math.min(...known), Math.max(...known)];
     return `${name}: last ${kind.show(known.at(-1))}, from ${kind.show(least)} to ${kind.show(most)}.`;
   });
   return parts.join(" ");
@@ -58,7 +59,7 @@ function Table({ kind, times, lines }) {
         <div class="scroll" tabindex="0" role="region" aria-label=${`${kind.title}, table`}>
           <table>
             <caption class="unseen">${kind.title}</caption>
-            <thead><tr><th scope="col">Time</th>${lines.map(({ name }) => html`<th scope="col">${name}</th>`)}</tr></thead>
+            <${Head} columns=${["Time", ...lines.map(({ name }) => name)]} />
             <tbody>
               ${sampled(times).map((place) => html`
                 <tr>
@@ -90,7 +91,8 @@ function Canvas({ kind, times, lines, onIndex }) {
   useLayoutEffect(() => {
     const made = new uPlot(options(kind, lines, host.current, onIndex), data(kind, times, lines), host.current);
     plot.current = made;
-    const resize = new ResizeObserver(([{ contentRect }]) => made.setSize({ width: contentRect.width, height: HEIGHT_PX }));
+    const fit = ([{ contentRect: { width } }]) => made.setSize({ width, height: HEIGHT_PX });
+    const resize = new ResizeObserver(fit);
     resize.observe(host.current);
     return () => {
       resize.disconnect();
@@ -116,7 +118,12 @@ function pile(columns, line, place) {
 
 function options(kind, lines, host, onIndex) {
   const colour = (value) => resolved(host, value);
-  const axis = { stroke: colour("var(--quiet)"), grid: { stroke: colour("var(--line)"), width: 1 }, ticks: { show: false }, font: `11px ${font(host)}` };
+  const axis = {
+    stroke: colour("var(--quiet)"),
+    grid: { stroke: colour("var(--line)"), width: 1 },
+    ticks: { show: false },
+    font: `11px ${getComputedStyle(host).fontFamily}`,
+  };
   const drawn = lines.map(({ tone, dash }) => ({
     stroke: colour(`var(--tone-${tone})`), width: 1.6, dash, points: { size: 3 },
     // Opaque, as what lies on top is drawn first.
@@ -126,7 +133,7 @@ function options(kind, lines, host, onIndex) {
     width: host.clientWidth || 320,
     height: HEIGHT_PX,
     legend: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 18, 0, 0],
     cursor: { sync: { key: "ekiden" }, drag: { x: false, y: false }, y: false, points: { size: 6 } },
     scales: { y: { range: (_plot, _least, most) => [0, Math.max(most * 1.08, kind.top)] } },
     axes: [
@@ -136,10 +143,6 @@ function options(kind, lines, host, onIndex) {
     series: [{}, ...(kind.stacked ? drawn.reverse() : drawn)],
     hooks: { setCursor: [({ cursor }) => onIndex(cursor.idx ?? null)] },
   };
-}
-
-function font(host) {
-  return getComputedStyle(host).fontFamily;
 }
 
 /** A canvas knows no variables. */

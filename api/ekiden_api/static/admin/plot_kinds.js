@@ -28,8 +28,8 @@ function percentiles(prefix) {
 function workers(column) {
   return ({ workers: found }) => Object.entries(found)
     .sort(([, one], [, other]) => one.name.localeCompare(other.name))
-    .map(([id, worker], place) => (
-      { id, name: worker.name, tone: place % TONES, dash: place < TONES ? SOLID : DASHED, values: worker[column] ?? [] }));
+    .map(([id, { name, [column]: values = [] }], place) => (
+      { id, name, tone: place % TONES, dash: place < TONES ? SOLID : DASHED, values }));
 }
 
 /** `show` writes a value; `top`: where the scale ends at least; `stacked`: each line stands on those before it. */

@@ -14,7 +14,7 @@ export function Replay({ job }) {
   const load = () => act(async () => {
     const found = await call("GET", `jobs/${encodeURIComponent(job.id)}/replay`);
     setReplay(found);
-    return found.times_ms.length ? "The replay is ready." : "Nothing was generated.";
+    return found.times_ms.length ? "" : "Nothing was generated.";
   });
   return html`
     <section aria-labelledby="replay-title">
@@ -22,7 +22,9 @@ export function Replay({ job }) {
       ${!job.cursor && html`<p class="note">Nothing was generated yet.</p>`}
       ${job.cursor > 0 && !replay && html`
         <p class="note">The answer again, at the pace at which the job store was given it.</p>
-        <button type="button" class="quiet small" disabled=${busy} aria-busy=${busy} onClick=${load}>Load the replay</button>`}
+        <button type="button" class="quiet small" disabled=${busy} aria-busy=${busy} onClick=${load}>
+          Load the replay
+        </button>`}
       <${Problem} text=${problem} />
       ${replay?.times_ms.length > 0 && html`<${Player} replay=${replay} />`}
     </section>`;
@@ -38,21 +40,33 @@ function Player({ replay }) {
   return html`
     <div class="replay" data-playing=${player.playing}>
       <div class="buttons">
-        <button type="button" class="small" onClick=${player.toggle}>${player.playing ? "Pause" : player.at >= end ? "Play again" : "Play"}</button>
+        <button type="button" class="small" onClick=${player.toggle}>
+          ${player.playing ? "Pause" : player.at >= end ? "Play again" : "Play"}
+        </button>
         <label class="inline">
           Speed
-          <select class="small" value=${player.speed} onChange=${({ currentTarget }) => player.setSpeed(Number(currentTarget.value))}>
+          <select class="small" value=${player.speed} onChange=${(event) => player.setSpeed(valueOf(event))}>
             ${SPEEDS.map((speed) => html`<option key=${speed} value=${speed}>${speed}×</option>`)}
           </select>
         </label>
-        <span class="note">${span(player.at)} of ${span(end)} · ${number(tokens)} of ${number(cursors.at(-1))} tokens</span>
+        <span class="note">
+          ${span(player.at)} of ${span(end)} · ${number(tokens)} of ${number(cursors.at(-1))} tokens
+        </span>
       </div>
       <input type="range" aria-label="Place in the replay" min="0" max=${end} value=${player.at}
-        aria-valuetext=${`${span(player.at)}, ${number(tokens)} tokens`} onInput=${({ currentTarget }) => player.seek(Number(currentTarget.value))} />
-      ${texts && html`<pre class="tail" tabindex="0" role="region" aria-label="The replayed answer">${texts.slice(0, shown).join("")}</pre>`}
+        aria-valuetext=${`${span(player.at)}, ${number(tokens)} tokens`}
+        onInput=${(event) => player.seek(valueOf(event))} />
+      ${texts && html`
+        <pre class="tail" tabindex="0" role="region" aria-label="The replayed answer">
+          ${texts.slice(0, shown).join("")}
+        </pre>`}
       ${!texts && html`<progress aria-label="Tokens replayed" value=${tokens} max=${cursors.at(-1)}></progress>
         <p class="note">The words are hidden; the bar grows as they came.</p>`}
     </div>`;
+}
+
+function valueOf({ currentTarget }) {
+  return Number(currentTarget.value);
 }
 
 /** How many of the ascending times are not after `at`. */

@@ -16,7 +16,8 @@ export const session = { onLost: () => {} };
 /** The body of the answer to a call of /admin/api. Throws Refusal. */
 export async function call(method, path, body = null) {
   const options = { method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) };
-  if (method !== "GET") options.headers = { "Content-Type": "application/json" }; // which no form of another page can send
+  // Without a body too: this is what no form of another page can send.
+  if (method !== "GET") options.headers = { "Content-Type": "application/json" };
   if (body) options.body = JSON.stringify(body);
   let response;
   let answer = null;

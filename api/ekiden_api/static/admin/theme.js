@@ -1,4 +1,4 @@
-// Runs before the first paint, so that a remembered choice does not flash. A classic script: `theme` is for all modules.
+// Runs before the first paint, so that a remembered choice does not flash. A classic script: all modules see `theme`.
 
 const theme = {
   /** "light", "dark", or "auto": as the system says. */

@@ -2,8 +2,8 @@
 
 import { useAct } from "./act.js";
 import { ConfirmDialog } from "./dialog.js";
-import { age, bytes, count, moment, NONE, number, percent } from "./format.js";
 import { KillDialog } from "./drill.js";
+import { age, bytesOf, count, moment, NONE, number, percent } from "./format.js";
 import { html, useId, useState } from "./html.js";
 import { Problem, say } from "./notice.js";
 import { address } from "./route.js";
@@ -31,10 +31,11 @@ export function WorkerCard({ worker, now, me }) {
 function Meters({ worker: { running, max_running, kv_usage, gpu } }) {
   return html`
     <div class="meters">
-      <${Meter} title="Slots" share=${max_running ? running / max_running : 0} words=${`${number(running)} of ${number(max_running)}`} />
+      <${Meter} title="Slots" share=${running / max_running} words=${`${number(running)} of ${number(max_running)}`} />
       <${Meter} title="KV cache" share=${kv_usage} words=${percent(kv_usage)} />
       ${gpu && html`
-        <${Meter} title="GPU memory" share=${gpu.memory_used / gpu.memory_total} words=${`${bytes(gpu.memory_used)} of ${bytes(gpu.memory_total)}`} />
+        <${Meter} title="GPU memory" share=${gpu.memory_used / gpu.memory_total}
+          words=${bytesOf(gpu.memory_used, gpu.memory_total)} />
         <${Meter} title="GPU busy" share=${asShare(gpu.utilization)} words=${percent(asShare(gpu.utilization))} />`}
     </div>`;
 }
@@ -69,7 +70,9 @@ function Facts({ worker, now }) {
   if (worker.metrics_port) facts.push(["Metrics port", worker.metrics_port]);
   const versions = Object.entries({ ekiden: worker.version, ...worker.libraries });
   return html`
-    <dl class="pairs">${facts.map(([title, value]) => html`<div key=${title}><dt>${title}</dt><dd>${value}</dd></div>`)}</dl>
+    <dl class="pairs">
+      ${facts.map(([title, value]) => html`<div key=${title}><dt>${title}</dt><dd>${value}</dd></div>`)}
+    </dl>
     <p class="versions">${versions.map(([name, version]) => html`<span key=${name}>${name} ${version}</span> `)}
       <a href=${address("jobs", { worker: worker.incarnation })}>Its jobs</a></p>`;
 }
@@ -86,18 +89,25 @@ function Actions({ worker, me }) {
   return html`
     <div class="buttons">
       ${worker.state === "ready" && html`
-        <button type="button" class="quiet small" aria-label=${`Drain ${name}`} onClick=${() => setDialog("drain")}>Drain…</button>`}
+        <button type="button" class="quiet small" aria-label=${`Drain ${name}`} onClick=${() => setDialog("drain")}>
+          Drain…
+        </button>`}
       ${worker.state === "draining" && html`
-        <button type="button" class="quiet small" aria-label=${`Undrain ${name}`} disabled=${busy} onClick=${undrain}>Undrain</button>`}
+        <button type="button" class="quiet small" aria-label=${`Undrain ${name}`} disabled=${busy} onClick=${undrain}>
+          Undrain
+        </button>`}
       ${me.chaos_drills && html`
-        <button type="button" class="danger small" aria-label=${`Kill ${name} now`} onClick=${() => setDialog("kill")}>Kill this worker now…</button>`}
+        <button type="button" class="danger small" aria-label=${`Kill ${name} now`} disabled=${!worker.chaos_drills}
+          title=${worker.chaos_drills ? null : "This worker was started without EKIDEN_CHAOS_DRILLS=true."}
+          onClick=${() => setDialog("kill")}>Kill this worker now…</button>`}
     </div>
     <${Problem} text=${problem} />
-    ${dialog === "drain" && html`<${DrainDialog} name=${name} path=${path} running=${worker.running} onClose=${() => setDialog(null)} />`}
+    ${dialog === "drain" && html`<${DrainDialog} worker=${worker} path=${path} onClose=${() => setDialog(null)} />`}
     ${dialog === "kill" && html`<${KillDialog} worker=${worker} onClose=${() => setDialog(null)} />`}`;
 }
 
-function DrainDialog({ name, path, running, onClose }) {
+function DrainDialog({ worker: { host, pid, running }, path, onClose }) {
+  const name = `${host}:${pid}`;
   const [move, setMove] = useState(false);
   const confirm = async () => {
     const { moved } = await call("POST", `${path}/drain`, { move });
@@ -107,7 +117,8 @@ function DrainDialog({ name, path, running, onClose }) {
     <${ConfirmDialog} title=${`Drain ${name}?`} confirm="Drain" onConfirm=${confirm} onClose=${onClose}>
       <p>It takes no more jobs until it is undrained. It runs ${count(running, "job")} now.</p>
       <label class="inline">
-        <input type="checkbox" checked=${move} onChange=${() => setMove(!move)} /> Move its jobs now; otherwise it finishes them
+        <input type="checkbox" checked=${move} onChange=${() => setMove(!move)} />
+        Move its jobs now; otherwise it finishes them
       </label>
     </${ConfirmDialog}>`;
 }
