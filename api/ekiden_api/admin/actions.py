@@ -1,10 +1,10 @@
 """The POST routes of the admin API: what an admin does. Each is noted in the audit log."""
 
 import secrets
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from ekiden.errors import (
@@ -83,10 +83,19 @@ REFUSALS: dict[AgainOutcome, EkidenError] = {
 }
 
 
+async def _admin(request: Request) -> Operator:
+    """Raises Unauthorized and Forbidden, before anything else of the request is looked at."""
+    identity = await service_of(request).access.require(request, Role.ADMIN)
+    return Operator(identity.user, identity.key or "")
+
+
+Admin = Annotated[Operator, Depends(_admin)]
+
+
 @router.post("/jobs/{job}/{action}", openapi_extra=takes(PriorityBody), **answers(ActionDone))
-async def act(request: Request, job: str, action: Action | Again) -> Response:
+async def act(request: Request, by: Admin, job: str, action: Action | Again) -> Response:
     """Do something to one job; answers with the state it was found in."""
-    service, by = await _admin(request)
+    service = service_of(request)
     body = await _body(request, PriorityBody)
     if is_again(action):
         return answer(await _ask_again(service, job, action, by))
@@ -111,9 +120,9 @@ async def _ask_again(service: Service, job: str, action: Again, by: Operator) ->
 
 
 @router.post("/bulk", openapi_extra=takes(BulkBody), **answers(BulkDone))
-async def bulk(request: Request) -> Response:
+async def bulk(request: Request, by: Admin) -> Response:
     """Count all jobs that match, or act on those that were counted."""
-    service, by = await _admin(request)
+    service = service_of(request)
     body = await _body(request, BulkBody)
     priority = _priority(body.action, body.priority)
     if body.confirm is None:
@@ -124,9 +133,9 @@ async def bulk(request: Request) -> Response:
 
 
 @router.post("/models/{order}", openapi_extra=takes(ModelBody), **answers(QueueDone))
-async def hold_queue(request: Request, order: Literal["pause", "resume"]) -> Response:
+async def hold_queue(request: Request, by: Admin, order: Literal["pause", "resume"]) -> Response:
     """Hold the queue of a model, or let it go on; what runs is not touched."""
-    service, by = await _admin(request)
+    service = service_of(request)
     model, held = (await _body(request, ModelBody)).model, order == "pause"
     if not await service.store.run(service.store.operator.hold_queue(model, held, by)):
         raise ModelNotFound("No worker ever served this model here.")
@@ -134,9 +143,9 @@ async def hold_queue(request: Request, order: Literal["pause", "resume"]) -> Res
 
 
 @router.post("/workers/{worker}/{order}", openapi_extra=takes(DrainBody), **answers(DrainDone))
-async def drain(request: Request, worker: str, order: Literal["drain", "undrain"]) -> Response:
+async def drain(request: Request, by: Admin, worker: str, order: Literal["drain", "undrain"]) -> Response:
     """Let a worker take no more jobs, or some again."""
-    service, by = await _admin(request)
+    service = service_of(request)
     move, draining = (await _body(request, DrainBody)).move, order == "drain"
     moved = await service.store.run(service.store.operator.drain(worker, draining, move and draining, by))
     if moved is None:
@@ -145,9 +154,9 @@ async def drain(request: Request, worker: str, order: Literal["drain", "undrain"
 
 
 @router.post("/drills", openapi_extra=takes(DrillBody), **answers(Drill))
-async def drill(request: Request) -> Response:
+async def drill(request: Request, by: Admin) -> Response:
     """Kill a worker's process now, and watch what becomes of its jobs."""
-    service, by = await _admin(request)
+    service = service_of(request)
     worker = (await _body(request, DrillBody)).worker
     if not service.settings.chaos_drills:
         raise Forbidden("Drills are off: set EKIDEN_CHAOS_DRILLS=true for API and workers.")
@@ -157,12 +166,6 @@ async def drill(request: Request) -> Response:
     if killed == "refused":
         raise Forbidden("This worker allows no drills: set EKIDEN_CHAOS_DRILLS=true for it.")
     return answer(await service.drills.begin(worker, killed, by.user))
-
-
-async def _admin(request: Request) -> tuple[Service, Operator]:
-    service = service_of(request)
-    identity = await service.access.require(request, Role.ADMIN)
-    return service, Operator(identity.user, identity.key or "")
 
 
 async def _body(request: Request, shape: type[T]) -> T:

@@ -1,8 +1,9 @@
 """The GET routes of the admin API."""
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from ekiden.jobs import State
@@ -26,11 +27,22 @@ Moment = Annotated[int | None, Query(ge=0, le=MOST_MS)]
 StreamId = Annotated[str | None, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,9}$")]
 
 
-async def _desk(request: Request) -> Desk:
-    """The desk, for a viewer. Raises Unauthorized and Forbidden."""
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A viewer who asks, and where to read."""
+
+    desk: Desk
+    shows_text: bool
+
+
+async def _reader(request: Request) -> Reader:
+    """Raises Unauthorized and Forbidden, before anything else of the request is looked at."""
     service = service_of(request)
-    await service.access.require(request, Role.VIEWER)
-    return service.desk
+    identity = await service.access.require(request, Role.VIEWER)
+    return Reader(service.desk, shows_text(service, identity))
+
+
+Viewer = Annotated[Reader, Depends(_reader)]
 
 
 def shows_text(service: Service, identity: Identity) -> bool:
@@ -39,26 +51,26 @@ def shows_text(service: Service, identity: Identity) -> bool:
 
 
 @router.get("/overview", **answers(OverviewView))
-async def overview(request: Request) -> Response:
+async def overview(viewer: Viewer) -> Response:
     """How everything stands: jobs, queues, rates, latencies, workers, API processes, the store."""
-    return answer(await (await _desk(request)).overview())
+    return answer(await viewer.desk.overview())
 
 
 @router.get("/workers", **answers(Workers))
-async def workers(request: Request) -> Response:
+async def workers(viewer: Viewer) -> Response:
     """Every worker with a valid lease."""
-    return answer(await (await _desk(request)).workers())
+    return answer(await viewer.desk.workers())
 
 
 @router.get("/series", **answers(Series))
-async def series(request: Request, range: Literal["15m", "1h", "24h"] = "15m") -> Response:  # noqa: A002
+async def series(viewer: Viewer, range: Literal["15m", "1h", "24h"] = "15m") -> Response:  # noqa: A002
     """The history that the service keeps, in at most 360 steps."""
-    return answer(await (await _desk(request)).series(range))
+    return answer(await viewer.desk.series(range))
 
 
 @router.get("/jobs", **answers(JobsPage))
 async def jobs(
-    request: Request,
+    viewer: Viewer,
     limit: Limit = 50,
     cursor: Annotated[int | None, Query(ge=0, le=1000 * MOST_MS)] = None,
     state: State | None = None,
@@ -74,36 +86,31 @@ async def jobs(
 
     A page may be short with a `next` all the same: the search went through its share of records.
     """
-    desk = await _desk(request)
     wanted = JobFilter(
         state=state, user=user, model=model, worker=worker, code=code, id=id, from_ms=from_ms, to_ms=to_ms
     )
-    return answer(await desk.jobs(wanted, limit, cursor))
+    return answer(await viewer.desk.jobs(wanted, limit, cursor))
 
 
 @router.get("/jobs/{job}", **answers(JobView))
-async def job(request: Request, job: str) -> Response:
+async def job(viewer: Viewer, job: str) -> Response:
     """Everything about one job; its text for an admin alone, where EKIDEN_ADMIN_SHOW_TEXT allows it."""
-    service = service_of(request)
-    identity = await service.access.require(request, Role.VIEWER)
-    return answer(await service.desk.job(job, shown=shows_text(service, identity)))
+    return answer(await viewer.desk.job(job, shown=viewer.shows_text))
 
 
 @router.get("/jobs/{job}/replay", **answers(Replay))
-async def replay(request: Request, job: str) -> Response:
+async def replay(viewer: Viewer, job: str) -> Response:
     """When the tokens of a job came."""
-    service = service_of(request)
-    identity = await service.access.require(request, Role.VIEWER)
-    return answer(await service.desk.replay(job, shown=shows_text(service, identity)))
+    return answer(await viewer.desk.replay(job, shown=viewer.shows_text))
 
 
 @router.get("/drills", **answers(Drills))
-async def drills(request: Request) -> Response:
+async def drills(viewer: Viewer) -> Response:
     """The scorecards of workers that were killed on purpose, the newest first."""
-    return answer(await (await _desk(request)).drills())
+    return answer(await viewer.desk.drills())
 
 
 @router.get("/audit", **answers(Audit))
-async def audit(request: Request, limit: Limit = 50, cursor: StreamId = None) -> Response:
+async def audit(viewer: Viewer, limit: Limit = 50, cursor: StreamId = None) -> Response:
     """What operators did, the newest first."""
-    return answer(await (await _desk(request)).audit(limit, cursor))
+    return answer(await viewer.desk.audit(limit, cursor))

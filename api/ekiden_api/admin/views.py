@@ -121,7 +121,7 @@ def job_view(
             to=end,
             claimed_ms=attempt.claimed_ms,
         )
-        for attempt, end in zip(record.attempts, ends, strict=True)
+        for attempt, end in zip(record.attempts, ends, strict=False)  # none before the first claim
     ]
     return JobView(
         **_row(record),

@@ -1,3 +1,4 @@
+--!include audit
 -- Keep a new API key, unless one has its id; the secret itself never comes here.
 -- KEYS 1 key prefix with its hash tag
 -- ARGV 1 id · 2 user · 3 role · 4 digest · 5 note
@@ -10,6 +11,5 @@ local record = cjson.encode({
   created_ms = time[1] * 1000 + math.floor(time[2] / 1000),
 })
 if redis.call('HSETNX', P .. 'keys', id, record) == 0 then return 0 end
-redis.call('XADD', P .. 'audit', 'MAXLEN', '~', 10000, '*', 'user', '', 'key', 'cli',
-  'action', 'key_create', 'target', id, 'detail', user .. ' ' .. role, 'outcome', 'done')
+audit('', 'cli', 'key_create', id, user .. ' ' .. role, 'done')
 return 1

@@ -1,3 +1,4 @@
+--!include audit
 -- Forget an API key; what it opened ends within seconds, when API processes look again.
 -- KEYS 1 key prefix with its hash tag
 -- ARGV 1 id
@@ -7,6 +8,5 @@ local record = redis.call('HGET', P .. 'keys', ARGV[1])
 if not record then return 0 end
 redis.call('HDEL', P .. 'keys', ARGV[1])
 local understood, key = pcall(cjson.decode, record)
-redis.call('XADD', P .. 'audit', 'MAXLEN', '~', 10000, '*', 'user', '', 'key', 'cli',
-  'action', 'key_revoke', 'target', ARGV[1], 'detail', understood and key.user .. ' ' .. key.role or '', 'outcome', 'done')
+audit('', 'cli', 'key_revoke', ARGV[1], understood and key.user .. ' ' .. key.role or '', 'done')
 return 1
