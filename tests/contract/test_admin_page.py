@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from ekiden.settings import load_settings
 from ekiden_api.app import create_app
+from tests.support.first_load import paths_in
 
 FOLDER = Path(__file__).parents[2] / "api" / "ekiden_api" / "static" / "admin"
 VENDOR = FOLDER / "vendor"
@@ -33,8 +34,7 @@ def client() -> TestClient:
 
 def loaded(client: TestClient) -> Iterator[str]:
     """Every path that a browser asks for before the page has drawn itself."""
-    page = client.get("/admin").text
-    seen = {"/admin", *re.findall(r'(?:src|href)="(/[^"]+)"', page), *re.findall(r'"(/admin/static/[^"]+)"', page)}
+    seen = paths_in(client.get("/admin").text)
     for path in sorted(seen):
         yield path
     for path in OWN:
