@@ -1,35 +1,27 @@
-"""A real browser, and a service whose worker says back what it was told."""
+"""A real browser, a service whose worker says back what it was told, and one whose keys have roles."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect, sync_playwright
 
 from ekiden.settings import Settings, load_settings
+from tests.browser.chromium import ARGUMENTS, chromium
+from tests.browser.dashboard import Dashboard
+from tests.browser.fleet_service import ENVIRONMENT, FleetService, key_of
 from tests.browser.service import Service
 from tests.browser.tab import TIMEOUT_MS, Tab
 from tests.support.processes import Api, Processes, processes
 from tests.support.valkey import ValkeyServer
 
 ECHO_ENGINE = {"EKIDEN_ENGINE": "tests.browser.echo_engine:load", "EKIDEN_TEST_STEP_S": "0.01"}
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 # Not the session's: while Playwright runs, this thread has a running event loop, and tests elsewhere start their own.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """Chromium of the system."""
-    path = os.environ.get("EKIDEN_TEST_CHROMIUM") or shutil.which("chromium")
+    path = chromium()
     if path is None:
         pytest.skip("no chromium on PATH (set EKIDEN_TEST_CHROMIUM)")
     expect.set_options(timeout=TIMEOUT_MS)  # an answer takes longer than the default of five seconds
@@ -77,3 +69,28 @@ def tab(context: BrowserContext, service: Service) -> Iterator[Tab]:
     tab = Tab(context).open(service.url)
     yield tab
     assert tab.complaints() == []
+
+
+@pytest.fixture(scope="package")
+def watched_api(browser: Browser, valkey: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """An API with one worker, for dashboards that break neither. Prompts and answers may be shown."""
+    settings = load_settings(redis_url=valkey.url, key_prefix="watched")
+    with processes(settings, tmp_path_factory.mktemp("watched")) as fleet:
+        fleet.worker()
+        yield fleet.api(**ENVIRONMENT, EKIDEN_ADMIN_SHOW_TEXT="true")
+
+
+@pytest.fixture
+def watched(watched_api: Api) -> FleetService:
+    """That service, with nothing to do yet."""
+    service = FleetService(watched_api.http)
+    service.quiet()
+    return service
+
+
+@pytest.fixture
+def dashboard(context: BrowserContext, watched: FleetService) -> Iterator[Dashboard]:
+    """The dashboard of an admin, where nothing may be complained about."""
+    dashboard = Dashboard(context).enter(watched.url, key_of("ann"))
+    yield dashboard
+    assert dashboard.complaints() == []
