@@ -8,7 +8,7 @@ ARGS ?=
 TEST_PROCESSES ?= 3
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help up install test lint bench fuzz chaos soak clean
+.PHONY: help up install test lint bench fuzz chaos soak screenshots clean
 
 help:
 	@echo "make up       install what is missing, then serve on http://127.0.0.1:8000 (ARGS=\"--workers 2 --model …\")"
@@ -18,6 +18,7 @@ help:
 	@echo "make fuzz     the long random tests"
 	@echo "make chaos    half an hour of faults under load; writes the table of docs/reliability.md"
 	@echo "make soak     an hour of load (SOAK_ARGS=\"--minutes 5\"); memory and the store must stay as they are"
+	@echo "make screenshots   takes the dashboard's pictures anew, in a quarter of an hour; needs chromium"
 	@echo "make clean    remove the environment and caches of this folder"
 
 up: $(VENV)/.installed
@@ -55,6 +56,9 @@ chaos: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.soak $(SOAK_ARGS)
+
+screenshots: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.screenshots $(SCREENSHOTS_ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

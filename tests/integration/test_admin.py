@@ -98,7 +98,7 @@ def test_a_job_is_told_in_full_but_without_its_text(desk: Desk) -> None:
         "top_k": 0,
         "min_p": 0.0,
         "repetition_penalty": 1.0,
-        "seed": 3,
+        "seed": "3",
         "stop": ["###"],
     }
     [attempt] = told["attempts"]

@@ -27,7 +27,7 @@ MOST_BYTES = 200_000
 ENGINE = {
     "EKIDEN_ENGINE": "tests.browser.echo_engine:load",
     "EKIDEN_TEST_STEP_S": "0.03",
-    "EKIDEN_MAX_RUNNING": "6",
+    "EKIDEN_MAX_RUNNING": "9",
     "EKIDEN_CHAOS_DRILLS": "true",
 }
 

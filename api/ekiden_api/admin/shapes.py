@@ -186,7 +186,10 @@ class JobsPage(Shape, frozen=True):
 
 
 class ParamsView(Shape, frozen=True):
-    """How a job is generated; `max_tokens` None: as many as fit, up to the server's default."""
+    """How a job is generated; `max_tokens` None: as many as fit, up to the server's default.
+
+    `seed` is a text, as a page's numbers hold 53 of its 63 bits.
+    """
 
     max_tokens: int | None
     temperature: float
@@ -194,7 +197,7 @@ class ParamsView(Shape, frozen=True):
     top_k: int
     min_p: float
     repetition_penalty: float
-    seed: int
+    seed: str
     stop: list[str]
 
 

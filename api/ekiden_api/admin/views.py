@@ -125,7 +125,7 @@ def job_view(
     ]
     return JobView(
         **_row(record),
-        params=msgspec.convert(request, ParamsView, from_attributes=True) if request else None,
+        params=_params(request) if request else None,
         usage=Usage(record.prompt_tokens, record.cursor, record.cached_tokens, record.retokenized_tokens),
         timings=Timings(*(_since(record, moment) for moment in (record.claimed_ms, record.first_ms, record.ended_ms))),
         attempts=attempts,
@@ -136,6 +136,11 @@ def job_view(
         now_ms=now_ms,
         text=text,
     )
+
+
+def _params(request: JobRequest) -> ParamsView:
+    same = {name: getattr(request, name) for name in ParamsView.__struct_fields__ if name != "seed"}
+    return ParamsView(**same, seed=str(request.seed))
 
 
 def _since(record: JobRecord, moment: int | None) -> int | None:

@@ -13,6 +13,11 @@ export function number(value) {
   return Math.abs(value) < 100 ? tenths.format(value) : whole.format(Math.round(value));
 }
 
+/** "3 min 20 s", and "3 min" where the rest is nothing. */
+function two(large, unit, small, unitBelow) {
+  return small ? `${large} ${unit} ${small} ${unitBelow}` : `${large} ${unit}`;
+}
+
 /** A span in milliseconds, in its two largest units. */
 export function span(ms) {
   if (isNone(ms)) return NONE;
@@ -21,10 +26,10 @@ export function span(ms) {
   if (value < 9950) return `${(value / 1000).toFixed(1)} s`;
   const seconds = Math.round(value / 1000);
   if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  if (seconds < 3600) return two(Math.floor(seconds / 60), "min", seconds % 60, "s");
   const minutes = Math.floor(seconds / 60);
-  if (minutes < 1440) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-  return `${Math.floor(minutes / 1440)} d ${Math.floor((minutes % 1440) / 60)} h`;
+  if (minutes < 1440) return two(Math.floor(minutes / 60), "h", minutes % 60, "min");
+  return two(Math.floor(minutes / 1440), "d", Math.floor((minutes % 1440) / 60), "h");
 }
 
 /** How long ago, without a part that changes too fast to read. */
