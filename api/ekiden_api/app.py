@@ -15,7 +15,7 @@ import ekiden
 from ekiden.collector import collect_seldom
 from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavailable
 from ekiden.settings import Settings
-from ekiden_api import admin, admin_page, chat, conversations, http, login, pages
+from ekiden_api import admin, admin_page, chat, conversations, http, login, metrics_page, pages
 from ekiden_api.allow_lists import AllowLists
 from ekiden_api.openapi import describe
 from ekiden_api.refusals import error_response
@@ -43,7 +43,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for module in (chat, http, conversations, login, admin, admin_page, pages):
+    for module in (chat, http, conversations, login, metrics_page, admin, admin_page, pages):
         app.include_router(module.router)
     describe(app, admin.SHAPES)
     app.add_middleware(AllowLists, settings=settings)

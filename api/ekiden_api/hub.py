@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 from ekiden.errors import JobLost
 from ekiden.jobs import State
+from ekiden.protocol import ServerFrame
 from ekiden.store.types import Snapshot
 from ekiden.wire import AnyFrame, EndedFrame, decode_frames
 from ekiden_api.feed import Feed
+from ekiden_api.metrics import JobTimes
 from ekiden_api.outbox import Outbox
 
 # Frames kept while a snapshot is on its way; more than that are dropped, and asked for again.
@@ -21,13 +23,17 @@ SILENT_QUEUED_S = 5.0
 
 
 class Subscription:
-    """One connection's interest in one job. It begins by buffering: the snapshot is applied before live frames."""
+    """One connection's interest in one job. It begins by buffering: the snapshot is applied before live frames.
 
-    __slots__ = ("_buffer", "_outbox", "feed", "heard", "running", "syncing")
+    `times` are taken of a job that this connection asked for.
+    """
 
-    def __init__(self, feed: Feed, outbox: Outbox) -> None:
+    __slots__ = ("_buffer", "_outbox", "_times", "feed", "heard", "running", "syncing")
+
+    def __init__(self, feed: Feed, outbox: Outbox, times: JobTimes | None = None) -> None:
         self.feed = feed
         self._outbox = outbox
+        self._times = times
         self._buffer: list[AnyFrame] = []
         self.syncing = True
         self.running = False
@@ -62,20 +68,32 @@ class Subscription:
         self.syncing = False
         if snapshot:
             self.running = snapshot.attempt > 0 and snapshot.state is not State.PARKED
-            for out in self.feed.on_snapshot(snapshot):
-                self._outbox.put(out)
+            self._put(self.feed.on_snapshot(snapshot))
+            if snapshot.ended:
+                self._end(snapshot.ended)
         buffered, self._buffer = self._buffer, []
         for frame in buffered:
             self._deliver(frame)
 
     def fail(self, error: JobLost) -> None:
         """The job is gone."""
-        for out in self.feed.fail(error):
-            self._outbox.put(out)
+        self._put(self.feed.fail(error))
 
     def _deliver(self, frame: AnyFrame) -> None:
-        for out in self.feed.on_frame(frame):
-            self._outbox.put(out)
+        self._put(self.feed.on_frame(frame))
+        if isinstance(frame, EndedFrame):
+            self._end(frame)
+
+    def _put(self, frames: list[ServerFrame]) -> None:
+        for frame in frames:
+            self._outbox.put(frame)
+        if self._times and self._times.awaits_text:
+            self._times.on_frames(frames)
+
+    def _end(self, end: EndedFrame) -> None:
+        if self._times and self.feed.ended:
+            self._times.on_end(end)
+            self._times = None
 
 
 class Hub:

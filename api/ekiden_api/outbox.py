@@ -45,6 +45,9 @@ class Rounds:
 
     def __init__(self) -> None:
         self._due: list[Outbox] = []
+        self.frames_sent = 0
+        self.deltas_sent = 0
+        """Of `frames_sent`, by all outboxes."""
 
     def add(self, outbox: "Outbox") -> None:
         """Deliver when the loop comes by, together with all that are added until then."""
@@ -137,6 +140,7 @@ class Outbox:
                 raise self._failure
             while self._frames:
                 await send(self._next().decode())
+                self._rounds.frames_sent += 1
             self._filled.clear()
 
     def _some(self) -> list[bytes]:
@@ -145,6 +149,7 @@ class Outbox:
         while self._frames and size < WRITE_BYTES:
             frames.append(self._next())
             size += len(frames[-1])
+        self._rounds.frames_sent += len(frames)
         return frames
 
     def _next(self) -> bytes:
@@ -155,6 +160,7 @@ class Outbox:
             text = "".join(frame.texts)
             self._bytes -= FRAME_OVERHEAD_BYTES + len(text.encode())
             frame = encode_bytes(Delta(job=frame.job, cursor=frame.cursor, text=text))
+            self._rounds.deltas_sent += 1
         else:
             self._bytes -= len(frame)
         if self._was_full and self._bytes <= self._max_bytes // 2:

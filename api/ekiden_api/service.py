@@ -14,6 +14,7 @@ from ekiden_api.admin.drills import Drills, conducting
 from ekiden_api.admin.live import Live, watching
 from ekiden_api.hub import Hub
 from ekiden_api.link import Link, linked
+from ekiden_api.metrics import Metrics
 from ekiden_api.outbox import Rounds
 from ekiden_api.presence import Presence
 from ekiden_api.wakeups import WakeUps, waking
@@ -36,6 +37,7 @@ class Service:
     drills: Drills
     presence: Presence
     rounds: Rounds = field(default_factory=Rounds)
+    metrics: Metrics = field(default_factory=Metrics)
     _models: dict[str, int] = field(default_factory=dict)
     _models_read: float = float("-inf")
 

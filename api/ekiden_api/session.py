@@ -40,6 +40,7 @@ from ekiden.store.types import NewJob, Snapshot, SubmitOutcome
 from ekiden.validation import MAX_CURSOR, frame_id, parse_frame
 from ekiden_api.feed import Feed, ended_frame, error_frame
 from ekiden_api.hub import Subscription
+from ekiden_api.metrics import JobTimes
 from ekiden_api.new_job import Asking, earlier_job, new_job
 from ekiden_api.outbox import Outbox
 from ekiden_api.service import Service
@@ -131,7 +132,8 @@ class Session:
 
     async def _submit(self, new: NewJob) -> None:
         service, client_id = self._service, new.client_id
-        subscription = Subscription(Feed(new.job, client_id), self._outbox)
+        times = JobTimes(service.metrics)
+        subscription = Subscription(Feed(new.job, client_id), self._outbox, times)
         await service.hub.add(subscription)
         try:
             submitted = await service.store.run(service.store.commands.submit(new, service.hub.replica))
@@ -147,6 +149,7 @@ class Session:
         subscription.feed.told_position(submitted.position)
         conversation = new.place.conversation if new.place else None
         self._outbox.put(Accepted(id=client_id, job=new.job, conversation=conversation, position=submitted.position))
+        times.begin()
         self._keep(subscription)
         subscription.begin()
         service.wake_ups.send(new.job)
@@ -243,6 +246,7 @@ class Session:
             self._subscriptions, self._prune_at = live, 2 * len(live) + PRUNE_AT
 
     def _refuse(self, error: EkidenError, client_id: str | None) -> None:
+        self._service.metrics.refused.labels(error.code).inc()
         self._outbox.put(error_frame(error, client_id))
 
 
