@@ -14,6 +14,7 @@ from ekiden.exposure import check_exposure
 from ekiden.logs import configure_logging
 from ekiden.net import listen
 from ekiden.settings import Settings, SettingsError, load_settings
+from ekiden.tracing import check_tracing
 from ekiden_api.app import create_app
 from ekiden_api.websocket import Protocol, RefusalsAreNoErrors
 
@@ -28,6 +29,7 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
+        check_tracing()
         asyncio.run(check_exposure(settings, _on_wait))
         listener = listen(settings)
     except SettingsError as error:

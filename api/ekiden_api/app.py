@@ -15,6 +15,7 @@ import ekiden
 from ekiden.collector import collect_seldom
 from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavailable
 from ekiden.settings import Settings
+from ekiden.tracing import tracing
 from ekiden_api import admin, admin_page, chat, conversations, http, login, metrics_page, pages
 from ekiden_api.allow_lists import AllowLists
 from ekiden_api.openapi import describe
@@ -29,10 +30,11 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_service(settings) as service:
-            app.state.service = service
-            collect_seldom()
-            yield
+        with tracing("ekiden-api"):
+            async with open_service(settings) as service:
+                app.state.service = service
+                collect_seldom()
+                yield
 
     # The interactive documentation pages load scripts from elsewhere; the description itself is at /openapi.json.
     app = FastAPI(

@@ -2,10 +2,12 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Never
 
 import redis
 import structlog
+from opentelemetry.trace import Span
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ekiden.errors import (
@@ -37,6 +39,7 @@ from ekiden.protocol import (
     Resume,
 )
 from ekiden.store.types import NewJob, Snapshot, SubmitOutcome
+from ekiden.tracing import begin, failed, from_header, to_header
 from ekiden.validation import MAX_CURSOR, frame_id, parse_frame
 from ekiden_api.feed import Feed, ended_frame, error_frame
 from ekiden_api.hub import Subscription
@@ -119,7 +122,16 @@ class Session:
             self._outbox.put(Pong(id=frame.id))
 
     async def _on_asking(self, frame: Asking) -> None:
-        client_id = frame.id or str(uuid.uuid4())
+        span = begin("chat", from_header(self._websocket.headers.get("traceparent")))
+        try:
+            await self._ask(frame, frame.id or str(uuid.uuid4()), span)
+        except EkidenError as error:
+            failed(span, error.code)
+            raise
+        finally:
+            span.end()
+
+    async def _ask(self, frame: Asking, client_id: str, span: Span) -> None:
         try:
             new = await new_job(frame, client_id, self._user, self._service)
         except EkidenError:
@@ -128,7 +140,9 @@ class Session:
                 raise
             await self._replay(job, client_id)
         else:
-            await self._submit(new)
+            span.set_attributes({"ekiden.job": new.job, "ekiden.model": new.model})
+            await self._submit(replace(new, trace=to_header(span)))
+            log.debug("job_accepted", job=new.job, model=new.model)
 
     async def _submit(self, new: NewJob) -> None:
         service, client_id = self._service, new.client_id

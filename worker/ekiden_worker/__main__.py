@@ -10,6 +10,7 @@ import structlog
 from ekiden.exit_codes import CONFIG, ENGINE_LOST
 from ekiden.logs import configure_logging
 from ekiden.settings import Settings, SettingsError, load_settings
+from ekiden.tracing import check_tracing, tracing
 from ekiden_worker.engine.interface import EngineError
 from ekiden_worker.runtime import ModelError, Runtime
 
@@ -21,7 +22,9 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings)
-        return run(settings)
+        check_tracing()
+        with tracing("ekiden-worker"):
+            return run(settings)
     except (SettingsError, ModelError) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return CONFIG

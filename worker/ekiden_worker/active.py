@@ -9,6 +9,7 @@ from ekiden.store import Command
 from ekiden.store.types import Append, Claimed, Ending
 from ekiden.wire import encode_record
 from ekiden_worker.engine.interface import EngineRequest, Finish, Output, SamplingParams
+from ekiden_worker.spans import JobSpans
 from ekiden_worker.text import AnswerText
 
 # An append call carries at most this many records: Lua unpacks them onto its stack.
@@ -42,12 +43,14 @@ class ActiveJob:
         "records",
         "release",
         "request_id",
+        "spans",
         "start",
         "text",
     )
 
     def __init__(self, claim: Claimed, text: AnswerText, end_ids: frozenset[int], max_tokens: int) -> None:
         self.claim = claim
+        self.spans: JobSpans | None = None
         self.text = text
         self.end_ids = end_ids
         self.max_tokens = max_tokens
@@ -78,6 +81,11 @@ class ActiveJob:
     def unwritten(self) -> int:
         """How many records the store does not have yet."""
         return self.base + len(self.records) - self.acknowledged
+
+    @property
+    def tokens(self) -> int:
+        """How many there are, those of earlier attempts included."""
+        return self.base + len(self.records)
 
     @property
     def unseen(self) -> bool:

@@ -16,6 +16,7 @@ from ekiden_worker.engine.interface import EngineRequest
 from ekiden_worker.memory import build_prompt, stored_prompt
 from ekiden_worker.prompts import Room
 from ekiden_worker.runtime import Runtime
+from ekiden_worker.spans import JobSpans
 from ekiden_worker.text import AnswerText
 
 log = structlog.get_logger()
@@ -62,6 +63,7 @@ class Admission:
 
     claim: Claimed
     release: Callable[[], None] | None
+    spans: JobSpans
     asked: Let | None = None
 
 

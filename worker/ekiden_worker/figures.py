@@ -69,6 +69,11 @@ class Figures:
         self._recent: list[Step | None] = [None] * RECENT_STEPS
         self._steps = 0
 
+    @property
+    def steps(self) -> int:
+        """Steps that made ids."""
+        return self._steps
+
     def step(self, ended_s: float, since_s: Mapping[float, int], tokens: int) -> None:
         """A step made `tokens` ids; `since_s`: of how many requests the last output was when, 0 for their first one.
 

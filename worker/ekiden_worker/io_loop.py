@@ -17,6 +17,7 @@ from ekiden_worker.admission import Admission, Admitted, PromptBuilder
 from ekiden_worker.engine.interface import EngineError, Output
 from ekiden_worker.figures import Figures
 from ekiden_worker.runtime import Runtime
+from ekiden_worker.spans import JobSpans
 
 log = structlog.get_logger()
 
@@ -93,6 +94,7 @@ class IoLoop:
             for active in list(self._jobs.values()):
                 self._drop(active)
             for admission in self._admissions.values():
+                admission.spans.end(None, self.figures.steps, 0)
                 _release(admission.release)
             self._admissions.clear()
             self._incarnation = incarnation
@@ -190,6 +192,8 @@ class IoLoop:
                 active = self._by_request.get(output.request_id)
                 if active is None:
                     continue
+                if not active.output_s and output.ids and active.spans:
+                    active.spans.first_token(self.figures.steps + 1, output.cached_tokens)
                 if count := len(output.ids):
                     tokens += count
                     since_s[active.output_s] = since_s.get(active.output_s, 0) + 1
@@ -252,7 +256,8 @@ class IoLoop:
         """Have the prompt of a claimed job built; `_built` goes on with it."""
         if claim.job in self._jobs or claim.job in self._admissions:
             return
-        admission = Admission(claim, self._wake_ups.popleft() if self._wake_ups else None)
+        admission = Admission(claim, self._wake_ups.popleft() if self._wake_ups else None, JobSpans(claim))
+        log.debug("job_claimed", job=claim.job, attempt=claim.attempt)
         self._admissions[claim.job] = admission
         self._prompts.build(admission)
 
@@ -270,6 +275,7 @@ class IoLoop:
             self._refuse(admission, error.code if error.code in BY_CODE else EkidenError.code, str(error))
             return
         self._begin(built, admission)
+        admission.spans.submitted(len(built.request.prompt_ids))
         if admission.asked:
             self._ask([claim.job], admission.asked)
 
@@ -283,7 +289,7 @@ class IoLoop:
             self._starts[claim.job] = active.start
             self._last_flush = 0.0
             self._wake.set()
-        log.debug("job_started", job=claim.job, attempt=claim.attempt)
+        log.debug("job_started", job=claim.job, attempt=claim.attempt, prompt_tokens=len(admitted.request.prompt_ids))
 
     def _refuse(self, admission: Admission, code: str, message: str) -> None:
         active = ActiveJob(admission.claim, self._runtime.answer_text(), frozenset(), 0)
@@ -293,7 +299,7 @@ class IoLoop:
     def _remember(self, active: ActiveJob, admission: Admission) -> None:
         self._jobs[active.job] = active
         self._by_request[active.request_id] = active
-        active.release = admission.release
+        active.release, active.spans = admission.release, admission.spans
 
     def _drop(self, active: ActiveJob, *, cancel: bool = True) -> None:
         """Forget a job and free its slot."""
@@ -302,6 +308,8 @@ class IoLoop:
         self._jobs.pop(active.job, None)
         self._by_request.pop(active.request_id, None)
         self._starts.pop(active.job, None)
+        if active.spans:
+            active.spans.end(active.ending, self.figures.steps, active.tokens)
         _release(active.release)
         self._claim_wanted = True
         self._on_slots()
@@ -341,7 +349,8 @@ class IoLoop:
         """Act on what became of a written row."""
         if result.outcome is AppendOutcome.OK:
             active.acknowledged = result.cursor
-            if active.ending and result.cursor == active.base + len(active.records):
+            if active.ending and result.cursor == active.tokens:
+                _log_end(active, active.ending.finish)
                 self._drop(active, cancel=False)
             elif active.pending:
                 self._wake.set()
@@ -353,6 +362,9 @@ class IoLoop:
             if result.outcome is AppendOutcome.FENCED and not active.ending:
                 self.figures.fenced_jobs += 1
                 log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
+            elif result.outcome in (AppendOutcome.CANCELLED, AppendOutcome.PARKED):
+                active.ending = Ending(result.outcome.value)
+                _log_end(active, active.ending.finish)
             self._drop(active)
 
     def _hand_over(self) -> None:
@@ -361,7 +373,18 @@ class IoLoop:
             self._flush()
             moved = self._store.run(self._store.commands.handoff(self._incarnation))
             log.info("left", handed_over=moved)
+            for active in self._jobs.values():
+                if active.spans:
+                    active.spans.end(None, self.figures.steps, active.tokens)
         self._left.set()
+
+
+def _log_end(active: ActiveJob, finish: str) -> None:
+    """This worker is done with a job; what users said is in no line."""
+    said = {"job": active.job, "attempt": active.claim.attempt, "finish": finish, "tokens": active.tokens}
+    if active.ending and active.ending.code:
+        said["code"] = active.ending.code
+    log.info("job_parked" if finish == "parked" else "job_ended", **said)
 
 
 def _release(release: Callable[[], None] | None) -> None:

@@ -83,6 +83,7 @@ class Commands(CommandBuilder):
             new.on_disconnect,
             new.request,
             replica,
+            new.trace,
             *_place(new.place),
         )
         return self._command("submit", args, _submitted)
@@ -252,11 +253,18 @@ def _claims(reply: list[Any] | None) -> list[Claimed] | None:
     return [_claimed(*claim) for claim in reply]
 
 
-def _claimed(
-    job: bytes, fence: int, attempt: int, request: bytes, prompt: bytes, log: list[bytes], memory: list[Any]
-) -> Claimed:
-    records = [decode_record(record) for record in log]
-    return Claimed(job.decode(), fence, attempt, request, prompt or None, records, Memory(*memory) if memory else None)
+def _claimed(*reply: Any) -> Claimed:
+    job, fence, attempt, request, prompt, log, memory, trace = reply
+    return Claimed(
+        job=job.decode(),
+        fence=fence,
+        attempt=attempt,
+        request=request,
+        prompt=prompt or None,
+        records=[decode_record(record) for record in log],
+        memory=Memory(*memory) if memory else None,
+        trace=trace.decode(),
+    )
 
 
 def _beat_reply(reply: list[Any]) -> BeatReply:

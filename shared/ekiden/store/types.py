@@ -96,7 +96,7 @@ Place = FirstTurn | NextTurn | TurnAgain
 class NewJob:
     """A validated request; `digest` identifies its body, (`user`, `client_id`) is the idempotency key.
 
-    `place` is None when its conversation is not kept.
+    `place` is None when its conversation is not kept. `trace`: the W3C traceparent of what its attempts belong to.
     """
 
     job: str
@@ -108,6 +108,7 @@ class NewJob:
     on_disconnect: OnDisconnect
     request: bytes
     place: Place | None = None
+    trace: str = ""
 
 
 class SubmitOutcome(StrEnum):
@@ -180,6 +181,7 @@ class Claimed:
     prompt: bytes | None
     records: list[Record]
     memory: Memory | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 -- The one way a job begins: queued, known under its owner's request id, and in its conversation the one that answers.
--- `new`: id user client digest model prio on_disconnect request (encoded) · conv turn same retry_of, where it has them.
+-- `new`: id user client digest model prio on_disconnect request (encoded) · conv turn same retry_of trace, where it has them.
 local function create(new)
   local job, seq = { id = new.id }, redis.call('INCR', P .. 'seq')
   set(job,
     'fence', 0, 'attempt', 0, 'deaths', 0, 'n', 0, 'user', new.user, 'client', new.client, 'digest', new.digest,
     'model', new.model, 'prio', new.prio, 'seq', seq, 'place', string.format('%.0f', now * 1000 + seq % 1000),
     'on_disconnect', new.on_disconnect, 'created', now, 'queue_due', now + policy.queue_wait_ms)
-  for _, field in ipairs({ 'conv', 'turn', 'same', 'retry_of' }) do
+  for _, field in ipairs({ 'conv', 'turn', 'same', 'retry_of', 'trace' }) do
     if new[field] then set(job, field, new[field]) end
   end
   redis.call('SET', key('request', job.id), new.request)

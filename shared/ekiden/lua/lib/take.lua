@@ -1,9 +1,10 @@
--- What a worker gets for a job it owns: {job, fence, attempt, request, prompt or '', log records, memory or {}}.
+-- What a worker gets for a job it owns: {job, fence, attempt, request, prompt or '', log records, memory or {},
+-- trace or ''}.
 local function claim_of(job)
   return {
     job.id, tonumber(job.fence), tonumber(job.attempt), redis.call('GET', key('request', job.id)) or '',
     redis.call('GET', key('prompt', job.id)) or '', redis.call('LRANGE', key('log', job.id), 0, -1),
-    job.conv and memory_of(job) or {},
+    job.conv and memory_of(job) or {}, job.trace or '',
   }
 end
 
