@@ -132,6 +132,15 @@ class Settings(BaseSettings):
         (), description="Texts to replace in answers, as JSON; a conversation remembers the model's own words."
     )
 
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of a worker's /metrics; unset: none, 0: a free one; `ekiden up` counts up from it.",
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address of a worker's /metrics; off loopback it takes a key of a viewer."
+    )
     worker_slot: str = Field("", description="This worker's place under a supervisor that never runs two in one place.")
 
     beat_interval_s: Seconds = Field(0.25, description="How often a worker renews its lease.")

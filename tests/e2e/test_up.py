@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import redis
 from websockets.exceptions import InvalidHandshake
 
 from ekiden.exit_codes import CONFIG
+from ekiden.net import reserved_port
 from ekiden.settings import DEFAULT_ENGINE
 from tests.support import http
 from tests.support.fake_engine import expected
 from tests.support.keys import bearer, keys
+from tests.support.metrics import scrape
 from tests.support.socket import Socket, connected
 from tests.support.up import Up, up, workers
 from tests.support.waiting import until
@@ -223,3 +227,25 @@ def test_a_store_that_cannot_start_is_one_sentence(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "appendonly.aof.manifest").write_text("this is no manifest\n")
     assert "server.log" in refusal(tmp_path)
+
+
+@contextmanager
+def two_ports() -> Iterator[int]:
+    """The first of two free ports that follow each other; nobody who takes any port gets them."""
+    with ExitStack() as stack:
+        while True:
+            first = stack.enter_context(reserved_port())
+            second = stack.enter_context(socket.socket())
+            second.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                second.bind(("127.0.0.1", first + 1))
+                break
+        yield first
+
+
+def test_each_worker_serves_its_metrics_on_a_port_of_its_own(tmp_path: Path) -> None:
+    with two_ports() as first, up(tmp_path, "--workers", "2", EKIDEN_METRICS_PORT=str(first)) as running:
+        shown = workers(running.ready())
+        assert {row["metrics_port"] for row in shown} == {first, first + 1}
+        for row in shown:
+            assert scrape(f"http://127.0.0.1:{row['metrics_port']}")("ekiden_slots") > 0

@@ -34,16 +34,18 @@ def main() -> int:
 
 
 def run(settings: Settings) -> int:
-    """Serve with these settings. Raises ModelError and EngineError."""
+    """Serve with these settings. Raises SettingsError, ModelError and EngineError."""
     from ekiden_worker.app import serve
+    from ekiden_worker.metrics_server import metrics_port, number_of, serving_metrics
     from ekiden_worker.runner import running
 
     started = time.monotonic()
-    log.info("loading_model", model=settings.model, device=settings.device)
-    runtime = load_runtime(settings)
-    with running(settings, runtime) as runner:
-        log.info("engine_ready", model=runtime.model, seconds=round(time.monotonic() - started, 1))
-        return serve(settings, runner)
+    with metrics_port(settings) as port:
+        log.info("loading_model", model=settings.model, device=settings.device)
+        runtime = load_runtime(settings)
+        with running(settings, runtime, number_of(port)) as runner, serving_metrics(settings, port, runner.metrics):
+            log.info("engine_ready", model=runtime.model, seconds=round(time.monotonic() - started, 1))
+            return serve(settings, runner)
 
 
 def load_runtime(settings: Settings) -> Runtime:

@@ -20,7 +20,7 @@ RATE_S = 2.0
 LIBRARIES = ("torch", "transformers", "celery", "redis")
 
 
-def worker_info(settings: Settings, runtime: Runtime) -> WorkerInfo:
+def worker_info(settings: Settings, runtime: Runtime, metrics_port: int = 0) -> WorkerInfo:
     """What stays the same."""
     return WorkerInfo(
         host=socket.gethostname(),
@@ -33,6 +33,7 @@ def worker_info(settings: Settings, runtime: Runtime) -> WorkerInfo:
         slot=settings.worker_slot,
         libraries=" ".join(f"{name}={found}" for name, found in _versions()),
         chaos_drills=int(settings.chaos_drills),
+        metrics_port=metrics_port,
     )
 
 

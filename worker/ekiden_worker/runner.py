@@ -12,6 +12,7 @@ from ekiden.exit_codes import ENGINE_LOST
 from ekiden.settings import Settings
 from ekiden_worker.beat import Beat
 from ekiden_worker.io_loop import IoLoop
+from ekiden_worker.metrics import WorkerMetrics
 from ekiden_worker.report import worker_info
 from ekiden_worker.runtime import Runtime
 
@@ -21,13 +22,15 @@ log = structlog.get_logger()
 class Runner:
     """What the Celery pool sees of a worker."""
 
-    def __init__(self, settings: Settings, runtime: Runtime) -> None:
+    def __init__(self, settings: Settings, runtime: Runtime, metrics_port: int) -> None:
         self._settings = settings
         self._runtime = runtime
         self.on_slots: Callable[[], None] = lambda: None
         """Called from the IO thread when a slot became free."""
         self._io = IoLoop(settings, runtime, self._slots_changed)
-        self._beat = Beat(settings, worker_info(settings, runtime), runtime.engine, self._io, _engine_lost)
+        info = worker_info(settings, runtime, metrics_port)
+        self._beat = Beat(settings, info, runtime.engine, self._io, _engine_lost)
+        self.metrics = WorkerMetrics(info, runtime.engine, self._io.figures)
         self._serving = False
 
     @property
@@ -78,9 +81,12 @@ def _engine_lost(reason: str) -> None:
 
 
 @contextmanager
-def running(settings: Settings, runtime: Runtime) -> Iterator[Runner]:
-    """A warm runner for the length of a `with` block. Raises EngineError when the engine cannot start."""
-    runner = Runner(settings, runtime)
+def running(settings: Settings, runtime: Runtime, metrics_port: int = 0) -> Iterator[Runner]:
+    """A warm runner for the length of a `with` block. Raises EngineError when the engine cannot start.
+
+    `metrics_port` is what it tells operators: where its metrics are served, 0 for nowhere.
+    """
+    runner = Runner(settings, runtime, metrics_port)
     runner.warm_up()
     try:
         yield runner

@@ -67,7 +67,7 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
             Child(
                 f"worker-{number}",
                 python_module("ekiden_worker"),
-                environment | {"EKIDEN_WORKER_SLOT": slot_name(data_dir.path, number)},
+                environment | _of_worker(settings, number, slot_name(data_dir.path, number)),
                 console,
             )
             for number in range(1, settings.workers + 1)
@@ -114,6 +114,14 @@ def _environment(settings: Settings) -> dict[str, str]:
         "EKIDEN_READY_NEEDS_WORKER": "true",
     }
     return {**os.environ, **{name: str(value) for name, value in decided.items()}}
+
+
+def _of_worker(settings: Settings, number: int, slot: str) -> dict[str, str]:
+    """What one worker gets besides; the first has the number 1."""
+    own = {"EKIDEN_WORKER_SLOT": slot}
+    if settings.metrics_port:  # 0 lets each take a free one
+        own["EKIDEN_METRICS_PORT"] = str(settings.metrics_port + number - 1)
+    return own
 
 
 def _on_stop_signals(serving: asyncio.Task[None], children: list[Child], console: Console) -> None:
