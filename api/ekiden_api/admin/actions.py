@@ -126,7 +126,7 @@ async def bulk(request: Request, by: Admin) -> Response:
     body = await _body(request, BulkBody)
     priority = _priority(body.action, body.priority)
     if body.confirm is None:
-        now_ms = await service.desk.now_ms()
+        now_ms = await service.store.now_ms()
         confirm = now_ms * 1000 + 999
         return answer(BulkCount(count=await count_all(service.store, body.filter, confirm), confirm=confirm))
     return answer(await act_on_all(service, body.action, body.filter, body.confirm, priority, by))

@@ -85,12 +85,7 @@ class Desk:
 
     async def series(self, name: str, points: int | None = None) -> Series:
         """The history of a range, or its last points."""
-        return await self._history.series(name, await self.now_ms(), points)
-
-    async def now_ms(self) -> int:
-        """The store's clock."""
-        seconds, micros = await self._store.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+        return await self._history.series(name, await self._store.now_ms(), points)
 
     async def jobs(self, wanted: JobFilter, limit: int, before: int | None) -> JobsPage:
         """A page of jobs. Searches on until the page is full, the end is met, or SEARCH_S are over."""
@@ -103,7 +98,7 @@ class Desk:
             before = found.following
             if before is None or len(records) >= limit or time.monotonic() > deadline:
                 break
-        return JobsPage(jobs=[job_row(record) for record in records], next=before, now_ms=await self.now_ms())
+        return JobsPage(jobs=[job_row(record) for record in records], next=before, now_ms=await self._store.now_ms())
 
     async def job(self, job: str, *, shown: bool) -> JobView:
         """Everything about a job, with its text where that may be shown. Raises JobNotFound."""
@@ -117,7 +112,7 @@ class Desk:
             raw, watchers, position, log = await pipe.execute()
         request = _request(raw)
         text = _text(request, log, record) if shown else TextView(shown=False)
-        return job_view(record, request, watchers, position, await self.now_ms(), text)
+        return job_view(record, request, watchers, position, await self._store.now_ms(), text)
 
     async def replay(self, job: str, *, shown: bool) -> Replay:
         """When the tokens of a job came. Raises JobNotFound, or Expired where its log is not kept any more."""

@@ -86,7 +86,7 @@ class Drills:
             try:
                 await self._look(killed, rows)
                 over = all(row.settled for row in rows) or time.monotonic() > deadline
-                ended_ms = await self._now_ms() if over else None
+                ended_ms = await self._store.now_ms() if over else None
                 await self._keep(_card(card.id, card.worker, killed, card.by, rows, ended_ms))
             except (redis.RedisError, OSError) as error:
                 over = False
@@ -115,10 +115,6 @@ class Drills:
         before = [killed.now_ms - record.created_ms, *(ms for cursor, ms in writes if cursor <= start)]
         after = [ms for cursor, ms in writes if cursor > start]
         return after[0] - max(before) if after else None
-
-    async def _now_ms(self) -> int:
-        seconds, micros = await self._store.redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def _keep(self, card: Drill) -> None:
         redis, key = self._store.redis, self._store.keys.drills

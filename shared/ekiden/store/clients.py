@@ -95,6 +95,11 @@ class Store:
         script = self._script(command.script)
         return command.parse(await script(keys=[self.keys.prefix], args=command.args))
 
+    async def now_ms(self) -> int:
+        """The store's clock, by which every moment in it is. Raises redis.RedisError or OSError."""
+        seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def close(self) -> None:
         await self.redis.aclose()
 

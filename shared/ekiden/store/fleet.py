@@ -46,8 +46,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
 
 async def live_workers(store: "Store") -> list[LiveWorker]:
     """Every worker whose lease has not run out. Raises redis.RedisError."""
-    seconds, micros = await store.redis.time()
-    now = seconds * 1000 + micros // 1000
+    now = await store.now_ms()
     leases = await store.redis.zrange(store.keys.workers, 0, -1, withscores=True)
     left = {name.decode(): int(expiry) - now for name, expiry in leases if expiry > now}
     async with store.redis.pipeline(transaction=False) as pipe:
