@@ -88,7 +88,10 @@ class Scrape:
 
     def collect(self) -> Iterable[Metric]:
         """Every metric with its samples."""
-        yield from self.metrics.registry.collect()
+        for metric in self.metrics.registry.collect():
+            # When a count began is of no use, and would be a metric of its own in the text format.
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
         here = self.presence
         yield GaugeMetricFamily("ekiden_connections", "Open WebSockets of clients.", here.connections)
         yield GaugeMetricFamily("ekiden_watched_jobs", "Jobs that clients of this process follow.", here.watched_jobs)
@@ -107,7 +110,9 @@ def _fleet(totals: Totals) -> Sequence[Metric]:
     jobs = CounterMetricFamily("ekiden_jobs", f"Jobs that ended. {FLEET}", labels=["finish_reason"])
     for end, count in totals.jobs.items():
         jobs.add_metric([end], count)
-    tokens = CounterMetricFamily("ekiden_tokens", f"Tokens of ended jobs. {FLEET}", labels=["kind"])
+    tokens = CounterMetricFamily(
+        "ekiden_tokens", f"Tokens of prompts, those of them that were cached, and of answers. {FLEET}", labels=["kind"]
+    )
     for kind, count in totals.tokens.items():
         tokens.add_metric([kind], count)
     moved = CounterMetricFamily(

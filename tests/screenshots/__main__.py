@@ -75,7 +75,8 @@ def take(page: Page, name: str, hash_: str, shows: str) -> None:
     """One picture, once the view shows what it is about."""
     page.goto(f"{page.url.split('#')[0]}{hash_}")
     page.locator(shows).first.wait_for()
-    page.wait_for_timeout(1500)  # the notice goes, the plots are drawn
+    page.locator(".notice[data-empty=true]").wait_for(state="attached")
+    page.wait_for_timeout(1500)  # the notice fades, the plots are drawn
     path = FOLDER / f"admin-{name}.png"
     page.screenshot(path=path)
     assert path.stat().st_size <= MOST_BYTES, f"{path.name} has {path.stat().st_size} bytes"
