@@ -49,7 +49,8 @@ def test_a_trace_leads_from_the_frame_to_the_steps(fleet: Processes, collector: 
     assert [prompt.name, prefill.name, decode.name] == ["prompt", "prefill", "decode"]
     assert attempt.begin_ns <= prompt.end_ns <= prefill.end_ns <= decode.end_ns <= attempt.end_ns
     assert decode.attributes["ekiden.last_step"] == int(decode.attributes["ekiden.first_step"]) + 19
-    assert prefill.attributes["ekiden.prompt_tokens"] > 0
+    assert decode.attributes["ekiden.batch_size"] == 1
+    assert int(prefill.attributes["ekiden.prompt_tokens"]) > 0
     assert "Hello" not in str(collector.spans)
 
 

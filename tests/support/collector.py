@@ -23,7 +23,7 @@ class SeenSpan:
     begin_ns: int
     end_ns: int
     error: str | None
-    attributes: dict[str, str | int]
+    attributes: dict[str, str | int | float]
 
 
 @dataclass
@@ -67,8 +67,10 @@ class Collector:
                     self.spans.append(seen)
 
 
-def _value(value: AnyValue) -> str | int:
-    return value.int_value if value.WhichOneof("value") == "int_value" else value.string_value
+def _value(value: AnyValue) -> str | int | float:
+    kind = value.WhichOneof("value")
+    found: str | int | float = getattr(value, kind) if kind else ""
+    return found
 
 
 @contextmanager

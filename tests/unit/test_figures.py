@@ -26,7 +26,8 @@ def test_gaps_are_counted_by_request_and_steps_once() -> None:
     gaps = dict(zip((*ITL_BOUNDS_MS, "more"), figures.itl_ms.counts, strict=True))
     assert {bound: count for bound, count in gaps.items() if count} == {30: 4, 60: 1}
     assert figures.itl_ms.total == pytest.approx(150)
-    assert (sum(figures.steps_ms.counts), figures.steps_ms.total) == (2, pytest.approx(50))
+    assert (sum(figures.steps_ms.counts), figures.steps, figures.rows) == (2, 3, 9)
+    assert figures.steps_ms.total == pytest.approx(50)
 
 
 def test_the_pace_is_that_of_the_last_second() -> None:
@@ -37,7 +38,9 @@ def test_the_pace_is_that_of_the_last_second() -> None:
     figures.step(now, {0.0: 2}, 2)
     assert figures.pace() == Pace(2, None)
     figures.step(now + 0.02, {now: 4}, 4)
-    assert figures.pace() == Pace(3, pytest.approx(20))
+    pace = figures.pace()
+    assert pace
+    assert (pace.batch_size, pace.step_ms) == pytest.approx((3, 20))
 
 
 def test_a_step_that_only_ends_requests_is_none() -> None:

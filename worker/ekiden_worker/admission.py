@@ -94,6 +94,6 @@ class PromptBuilder:
             built = error
         except Exception:
             # A job that breaks its own prompt must not take the others with it.
-            log.exception("admission_failed", job=admission.claim.job)
+            log.exception("admission_failed", job=admission.claim.job, attempt=admission.claim.attempt)
             built = EkidenError("The worker could not build the prompt.")
         self._on_built(admission, built)

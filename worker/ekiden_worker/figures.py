@@ -67,12 +67,10 @@ class Figures:
         self.fenced_jobs = 0
         """Jobs this worker lost to another one."""
         self._recent: list[Step | None] = [None] * RECENT_STEPS
-        self._steps = 0
-
-    @property
-    def steps(self) -> int:
+        self.steps = 0
         """Steps that made ids."""
-        return self._steps
+        self.rows = 0
+        """The requests that they made ids for, all steps together."""
 
     def step(self, ended_s: float, since_s: Mapping[float, int], tokens: int) -> None:
         """A step made `tokens` ids; `since_s`: of how many requests the last output was when, 0 for their first one.
@@ -90,8 +88,9 @@ class Figures:
         ms = 1000 * (ended_s - before_s) if before_s else None
         if ms is not None:
             self.steps_ms.add(ms)
-        self._recent[self._steps % RECENT_STEPS] = Step(ended_s, batch, ms)
-        self._steps += 1
+        self._recent[self.steps % RECENT_STEPS] = Step(ended_s, batch, ms)
+        self.rows += batch
+        self.steps += 1
 
     def pace(self) -> Pace | None:
         """How the engine goes just now; None when it made nothing within the last second."""

@@ -94,7 +94,7 @@ class IoLoop:
             for active in list(self._jobs.values()):
                 self._drop(active)
             for admission in self._admissions.values():
-                admission.spans.end(None, self.figures.steps, 0)
+                admission.spans.end(None, self.figures, 0)
                 _release(admission.release)
             self._admissions.clear()
             self._incarnation = incarnation
@@ -193,7 +193,7 @@ class IoLoop:
                 if active is None:
                     continue
                 if not active.output_s and output.ids and active.spans:
-                    active.spans.first_token(self.figures.steps + 1, output.cached_tokens)
+                    active.spans.first_token(self.figures, output.cached_tokens)
                 if count := len(output.ids):
                     tokens += count
                     since_s[active.output_s] = since_s.get(active.output_s, 0) + 1
@@ -309,7 +309,7 @@ class IoLoop:
         self._by_request.pop(active.request_id, None)
         self._starts.pop(active.job, None)
         if active.spans:
-            active.spans.end(active.ending, self.figures.steps, active.tokens)
+            active.spans.end(active.ending, self.figures, active.tokens)
         _release(active.release)
         self._claim_wanted = True
         self._on_slots()
@@ -336,7 +336,7 @@ class IoLoop:
         for job, accepted in zip(started, replies, strict=False):
             self._starts.pop(job, None)
             if not accepted and (active := self._jobs.get(job)):
-                self.figures.fenced_jobs += 1
+                self._fenced(active)
                 self._drop(active)
         for batch, results in zip(rows, replies[len(started) :], strict=True):
             for active, result in zip(batch, results, strict=True):
@@ -360,12 +360,15 @@ class IoLoop:
             self._wake.set()
         else:
             if result.outcome is AppendOutcome.FENCED and not active.ending:
-                self.figures.fenced_jobs += 1
-                log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
+                self._fenced(active)
             elif result.outcome in (AppendOutcome.CANCELLED, AppendOutcome.PARKED):
                 active.ending = Ending(result.outcome.value)
                 _log_end(active, active.ending.finish)
             self._drop(active)
+
+    def _fenced(self, active: ActiveJob) -> None:
+        self.figures.fenced_jobs += 1
+        log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
 
     def _hand_over(self) -> None:
         if self._incarnation:
@@ -375,7 +378,7 @@ class IoLoop:
             log.info("left", handed_over=moved)
             for active in self._jobs.values():
                 if active.spans:
-                    active.spans.end(None, self.figures.steps, active.tokens)
+                    active.spans.end(None, self.figures, active.tokens)
         self._left.set()
 
 
