@@ -70,7 +70,7 @@ def test_an_answer_that_moves_is_one_trace(fleet: Processes, collector: Collecto
             return job
 
     job = asyncio.run(body())
-    until(lambda: collector.named("job", job), what="the second worker's span")
+    until(lambda: collector.named("chat", job) and collector.named("job", job), what="both processes' spans")
     [chat] = collector.named("chat", job)
     [attempt] = collector.named("job", job)  # that of the dead worker died with it
     assert (attempt.attributes["ekiden.attempt"], attempt.parent, attempt.trace) == (2, chat.id, chat.trace)
@@ -109,7 +109,7 @@ def test_what_fails_is_marked_with_its_code(fleet: Processes, collector: Collect
             return job
 
     job = asyncio.run(body())
-    until(lambda: collector.named("job", job), what="the worker's span")
+    until(lambda: collector.named("job", job) and len(collector.named("chat")) == 2, what="both processes' spans")
     assert collector.named("job", job)[0].error == "prompt_too_long"
     assert "model_not_found" in [chat.error for chat in collector.named("chat")]
 
