@@ -141,7 +141,10 @@ def test_openmetrics_is_spoken_to_who_asks_for_it(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("role", "status"), [(None, 401), (Role.USER, 403), (Role.VIEWER, 200), (Role.ADMIN, 200)])
-def test_with_keys_it_takes_a_viewer(fleet: Processes, store: BlockingStore, role: Role | None, status: int) -> None:
+def test_off_loopback_it_takes_a_viewer(fleet: Processes, store: BlockingStore, role: Role | None, status: int) -> None:
     kept_key(store, "owner", Role.ADMIN)
     headers = bearer(kept_key(store, role=role)) if role else {}
-    assert http.get(f"{fleet.api().http}/metrics", headers=headers).status_code == status
+    api = fleet.api(EKIDEN_ALLOWED_HOSTS="metrics.example.com")
+    foreign = {**headers, "Host": "metrics.example.com"}
+    assert http.get(f"{api.http}/metrics", headers=foreign).status_code == status
+    assert http.get(f"{api.http}/metrics").status_code == 200

@@ -18,7 +18,7 @@ from tests.support.socket import connected
 from tests.support.valkey import ValkeyServer
 
 KEYS = {role: f"key-of-{role}" for role in ("user", "viewer", "admin")}
-PUBLIC = {"/", "/admin", "/admin/", "/healthz", "/readyz", "/openapi.json"}
+PUBLIC = {"/", "/admin", "/admin/", "/metrics", "/healthz", "/readyz", "/openapi.json"}
 SESSION = {"/admin/api/login", "/admin/api/logout"}  # see test_login.py
 
 APP = create_app(load_settings())

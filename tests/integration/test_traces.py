@@ -10,7 +10,7 @@ import pytest
 
 from ekiden.settings import Settings
 from tests.support.collector import Collector, collecting
-from tests.support.processes import Processes
+from tests.support.processes import Processes, python_path
 from tests.support.socket import connected
 from tests.support.waiting import until
 
@@ -120,7 +120,7 @@ def test_traces_without_their_packages_are_one_sentence(module: str) -> None:
     code = f"{hidden}runpy.run_module('{module}', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={"PATH": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        env={"PYTHONPATH": python_path(), "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
         capture_output=True,
         text=True,
         timeout=60,
