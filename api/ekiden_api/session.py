@@ -125,8 +125,8 @@ class Session:
         span = begin("chat", from_header(self._websocket.headers.get("traceparent")))
         try:
             await self._ask(frame, frame.id or str(uuid.uuid4()), span)
-        except EkidenError as error:
-            failed(span, error.code)
+        except Exception as error:
+            failed(span, error.code if isinstance(error, EkidenError) else type(error).__name__)
             raise
         finally:
             span.end()
@@ -136,15 +136,16 @@ class Session:
             new = await new_job(frame, client_id, self._user, self._service)
         except EkidenError:
             # What it would be made from may be gone or busy by now: a request that was accepted stays it.
-            if (job := await earlier_job(frame, self._user, self._service)) is None:
+            if (earlier := await earlier_job(frame, self._user, self._service)) is None:
                 raise
-            await self._replay(job, client_id)
+            job = await self._replay(earlier, client_id)
         else:
-            span.set_attributes({"ekiden.job": new.job, "ekiden.model": new.model})
-            await self._submit(replace(new, trace=to_header(span)))
-            log.debug("job_accepted", job=new.job, model=new.model)
+            span.set_attribute("ekiden.model", new.model)
+            job = await self._submit(replace(new, trace=to_header(span)))
+        span.set_attribute("ekiden.job", job)
 
-    async def _submit(self, new: NewJob) -> None:
+    async def _submit(self, new: NewJob) -> str:
+        """Returns the job, which is an earlier one where this request came before."""
         service, client_id = self._service, new.client_id
         times = JobTimes(service.metrics)
         subscription = Subscription(Feed(new.job, client_id), self._outbox, times)
@@ -158,8 +159,7 @@ class Session:
         if submitted.outcome is not SubmitOutcome.NEW:
             service.hub.forget(subscription)
             _raise_refusal(submitted.outcome)
-            await self._replay(submitted.job, client_id)
-            return
+            return await self._replay(submitted.job, client_id)
         subscription.feed.told_position(submitted.position)
         conversation = new.place.conversation if new.place else None
         self._outbox.put(Accepted(id=client_id, job=new.job, conversation=conversation, position=submitted.position))
@@ -167,8 +167,10 @@ class Session:
         self._keep(subscription)
         subscription.begin()
         service.wake_ups.send(new.job)
+        log.debug("job_accepted", job=new.job, model=new.model)
+        return new.job
 
-    async def _replay(self, job: str, client_id: str) -> None:
+    async def _replay(self, job: str, client_id: str) -> str:
         """The same request came before: the same job, and its answer from the beginning."""
         subscription, snapshot = await self._watch(Feed(job, client_id))
         if snapshot.expired:
@@ -180,6 +182,7 @@ class Session:
         subscription.feed.told(0, started=False, parks=_past_parks(snapshot))
         self._keep(subscription)
         subscription.begin(snapshot)
+        return job
 
     async def _on_attach(self, attach: Attach) -> None:
         subscription, snapshot = await self._watch(Feed(attach.job, None, attach.cursor))

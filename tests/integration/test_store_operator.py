@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from ekiden.jobs import State
+from ekiden.memory import decode_turn
 from ekiden.store.operator import AgainOutcome, JobFilter
 from ekiden.store.types import AppendOutcome, Ending, FirstTurn, NextTurn, SubmitOutcome, WorkerFigures
 from tests.support.store_fleet import MODEL, OPERATOR, Fleet, asked
@@ -175,9 +176,36 @@ def test_a_retry_answers_in_its_conversation_unless_that_went_on(fleet: Fleet) -
     [claim] = fleet.claim(worker)
     fleet.append(worker, claim, 0, end=Ending("error", "engine_error", "It failed."))
     assert fleet.again("retry", "j1", "n1") is AgainOutcome.NEW
-    assert fleet.again("retry", "j1", "n2") is AgainOutcome.CONVERSATION_BUSY
+    fleet.act("cancel", "n1")
+    assert fleet.again("retry", "n1", "n2") is AgainOutcome.NEW
     fleet.answer(worker, "HI")
-    assert fleet.again("retry", "j1", "n3") is AgainOutcome.CONVERSATION_BUSY
+    kept = fleet.conversation("c", "ann")
+    assert kept is not None
+    assert [decode_turn(turn).answer for turn in kept.turns] == ["HI"]
+
+
+def test_a_retry_does_not_disturb_a_conversation_that_went_on(fleet: Fleet) -> None:
+    worker = fleet.worker("w1")
+    assert fleet.submit("j1", place=FirstTurn("c", b"", "Hi"), request=asked("Hi")) is SubmitOutcome.NEW
+    fleet.act("cancel", "j1")
+    fleet.submit("j2", place=NextTurn("c"), request=asked("Hi"))
+    assert fleet.again("retry", "j1", "n1") is AgainOutcome.CONVERSATION_BUSY
+    fleet.answer(worker, "HI")
+    assert fleet.again("retry", "j1", "n1") is AgainOutcome.CONVERSATION_BUSY
+
+
+def test_the_same_retry_twice_is_one_job(fleet: Fleet) -> None:
+    failed(fleet, "j1", user="ann")
+    assert fleet.again("retry", "j1", "n1") is AgainOutcome.NEW
+    assert fleet.again("retry", "j1", "n2") is AgainOutcome.AGAIN
+    assert fleet.found(user="ann") == ["n1", "j1"]
+
+
+def test_a_retry_keeps_its_users_limit(make_fleet: Callable[..., Fleet]) -> None:
+    fleet = make_fleet(max_jobs_per_user=1)
+    failed(fleet, "j1", user="ann")
+    fleet.submit("j2", user="ann")
+    assert fleet.again("retry", "j1", "n1") is AgainOutcome.TOO_MANY_JOBS
 
 
 def test_a_held_queue_gives_nothing_until_it_goes_on(fleet: Fleet) -> None:

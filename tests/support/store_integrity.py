@@ -14,7 +14,8 @@ KINDS = re.compile(
     r"|(?P<live>queue:.+|user:.*:(live|running|lanes)|replica:.+:jobs|worker:.+:(jobs|cancel|park))"
     r"|(?P<worker>worker:[^:]+)"
     r"|(?P<history>stat:.+|by:.+|replica:.+:info)"
-    r"|(?P<index>jobs|ended|workers|replicas|models|fleet|seq|slots|totals)"
+    r"|(?P<session>session:.+)"
+    r"|(?P<index>jobs|ended|workers|replicas|models|fleet|seq|slots|totals|keys|audit|drills|paused)"
     r"|(?P<celery>celery:(_kombu\.binding.+|unacked.*))"
 )
 """`live` keys exist only while a job is queued or running, or a worker was asked something."""

@@ -56,6 +56,7 @@ class Walk:
         self.told: dict[str, Told] = {}
         self.places: dict[str, Place] = {}
         self.started: set[str] = set()
+        self.retried: set[str] = set()
         self.count = 0
         self.received = fleet.listen("r1")
 
@@ -261,9 +262,12 @@ class Walk:
             gone = told is None
             free = told is not None and not told.busy and len(told.turns) == place.turn - 1
             expected = AgainOutcome.EXPIRED if gone else AgainOutcome.NEW if free else AgainOutcome.CONVERSATION_BUSY
+        if job in self.retried:
+            expected = AgainOutcome.AGAIN
         poison = self.fleet.store.redis.hget(self.fleet.store.keys.job(job), "code") == b"poison"
         assert self.fleet.again("requeue" if poison else "retry", job, new) is expected
         if expected is AgainOutcome.NEW:
+            self.retried.add(job)
             self.submitted(new, self.users[job], place)
             self.fleet.view(new, user=self.users[job])  # it is watched, so that its end is heard
 

@@ -359,14 +359,16 @@ class IoLoop:
                 self._starts[active.job] = active.start
             self._wake.set()
         else:
-            if result.outcome is AppendOutcome.FENCED and not active.ending:
-                self._fenced(active)
-            elif result.outcome in (AppendOutcome.CANCELLED, AppendOutcome.PARKED):
+            if result.outcome in (AppendOutcome.CANCELLED, AppendOutcome.PARKED):
                 active.ending = Ending(result.outcome.value)
                 _log_end(active, active.ending.finish)
+            else:
+                self._fenced(active)
             self._drop(active)
 
     def _fenced(self, active: ActiveJob) -> None:
+        """The job is another worker's, or has ended; how it ended here counts for nothing."""
+        active.ending = None
         self.figures.fenced_jobs += 1
         log.warning("job_fenced", job=active.job, attempt=active.claim.attempt)
 
@@ -376,9 +378,10 @@ class IoLoop:
             self._flush()
             moved = self._store.run(self._store.commands.handoff(self._incarnation))
             log.info("left", handed_over=moved)
-            for active in self._jobs.values():
-                if active.spans:
-                    active.spans.end(None, self.figures, active.tokens)
+            spans = [(active.spans, active.tokens) for active in self._jobs.values()]
+            for one, tokens in (*spans, *((admission.spans, 0) for admission in self._admissions.values())):
+                if one:
+                    one.end(None, self.figures, tokens)
         self._left.set()
 
 

@@ -5,7 +5,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
@@ -27,6 +27,7 @@ from ekiden_worker.metrics import WorkerMetrics
 log = structlog.get_logger()
 
 READ_TIMEOUT_S = 5.0
+REQUEST_S = 10.0
 MAX_REQUESTS = 8  # at the same time; one more is turned away
 BACKLOG = 16
 
@@ -128,15 +129,25 @@ class _Server(ThreadingMixIn, HTTPServer):
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # A time-out of the socket counts from byte to byte.
+        deadline = threading.Timer(REQUEST_S, _end, (request,))
+        deadline.daemon = True
+        deadline.start()
         try:
             super().process_request_thread(request, client_address)
         finally:
+            deadline.cancel()
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         if not isinstance(error, OSError):  # its client is gone
             log.error("metrics_failed", exc_info=error)
+
+
+def _end(request: socket.socket) -> None:
+    with suppress(OSError):  # it has ended
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -18,12 +18,14 @@ from ekiden.errors import (
     NotApplicable,
     OutOfRange,
     QueueFull,
+    TooManyJobs,
     WorkerNotFound,
 )
 from ekiden.roles import Role
 from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
 from ekiden.validation import PRIORITIES
 from ekiden_api.admin.bulk import act_on_all, count_all
+from ekiden_api.admin.readings import MOST_PLACE
 from ekiden_api.admin.shapes import ActionDone, BulkCount, BulkDone, DrainDone, Drill, QueueDone
 from ekiden_api.body import read_body
 from ekiden_api.http import service_of
@@ -77,6 +79,8 @@ SHAPES = (ActionDone, BulkCount, BulkDone, QueueDone, DrainDone, Drill, *TAKEN)
 
 REFUSALS: dict[AgainOutcome, EkidenError] = {
     AgainOutcome.MISSING: JobNotFound("There is no such job."),
+    AgainOutcome.AGAIN: NotApplicable("This job was asked again already; retry the new one."),
+    AgainOutcome.TOO_MANY_JOBS: TooManyJobs("Its user has as many unfinished jobs as one may.", retry_after_s=5.0),
     AgainOutcome.EXPIRED: Expired("What the job was asked is not kept any more."),
     AgainOutcome.CONVERSATION_BUSY: ConversationBusy("Its conversation is busy, or went on since."),
     AgainOutcome.QUEUE_FULL: QueueFull("The queue is full; try again later.", retry_after_s=5.0),
@@ -129,6 +133,8 @@ async def bulk(request: Request, by: Admin) -> Response:
         now_ms = await service.store.now_ms()
         confirm = now_ms * 1000 + 999
         return answer(BulkCount(count=await count_all(service.store, body.filter, confirm), confirm=confirm))
+    if not 0 <= body.confirm <= MOST_PLACE:
+        raise OutOfRange("confirm must be what the count answered.")
     return answer(await act_on_all(service, body.action, body.filter, body.confirm, priority, by))
 
 

@@ -1,6 +1,7 @@
 """What open dashboards show, looked at once a second and pushed where it changed. A view is read once for all pages."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +18,8 @@ from ekiden_api.admin.shown import View, Watch, views_of
 log = structlog.get_logger()
 
 EVERY_S = 1.0
+SOON_S = 0.1  # so that pages that ask at the same moment are answered together
+BUDGET_S = 0.5
 
 
 class Onlooker:
@@ -38,6 +41,10 @@ class Onlooker:
         """What it shows."""
         return views_of(self._watch, with_text=self._with_text, whole_series="series" not in self._sent)
 
+    def has(self, view: View) -> bool:
+        """It was sent this view since it shows it."""
+        return view.name in self._sent
+
     def show(self, view: View, frame: bytes, content: bytes) -> None:
         """Send a view, unless `content`, what matters of it, is what was sent last."""
         if view in self.views() and self._sent.get(view.name) != content:
@@ -52,12 +59,16 @@ class Onlooker:
 
 
 class Live:
-    """All open pages of this process. Event loop only; nothing is read while there is none."""
+    """All open pages of this process. Event loop only; nothing is read while there is none.
+
+    One view is read after the other, by one task: many pages that ask for much slow each other down, and no chats.
+    """
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._onlookers: set[Onlooker] = set()
-        self._came = asyncio.Event()
+        self._asked = asyncio.Event()
+        self._read: dict[View, float] = {}
 
     def __len__(self) -> int:
         return len(self._onlookers)
@@ -66,34 +77,50 @@ class Live:
     async def joined(self, onlooker: Onlooker) -> AsyncIterator[None]:
         """Keep a page up to date for the length of an `async with` block."""
         self._onlookers.add(onlooker)
-        self._came.set()
         try:
             yield
         finally:
             self._onlookers.discard(onlooker)
 
+    def look(self, onlooker: Onlooker, watch: Watch) -> None:
+        """A page shows something else: it is brought up to date soon."""
+        onlooker.look_at(watch)
+        self._asked.set()
+
     async def run(self) -> None:
-        """Look once a second, for ever."""
+        """Look once a second, and soon after a page asks; for ever."""
         while True:
-            if not self._onlookers:
-                self._came.clear()
-                await self._came.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S if self._onlookers else None):
+                    await self._asked.wait()
+            self._asked.clear()
             try:
-                await self.update(*self._onlookers)
+                await self._update()
             except Exception:
                 log.exception("live_failed")
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(SOON_S)
 
-    async def update(self, *onlookers: Onlooker) -> None:
-        """Bring pages up to date."""
+    async def _update(self) -> None:
+        """Bring pages up to date, in BUDGET_S or a little more; what is left comes first the next time."""
         shown = defaultdict[View, list[Onlooker]](list)
-        for onlooker in onlookers:
+        for onlooker in self._onlookers:
             for view in onlooker.views():
                 shown[view].append(onlooker)
-        for view, some in shown.items():
+        self._read = {view: at for view, at in self._read.items() if view in shown}
+        now = time.monotonic()
+        due = [view for view, some in shown.items() if self._is_due(view, some, now)]
+        # What many pages show first, then what was read longest ago.
+        for view in sorted(due, key=lambda view: (-len(shown[view]), self._read.get(view, 0.0))):
+            if time.monotonic() - now > BUDGET_S:
+                self._asked.set()
+                return
+            self._read[view] = time.monotonic()
             frame, content = await self._frame(view)
-            for onlooker in some:
+            for onlooker in shown[view]:
                 onlooker.show(view, frame, content)
+
+    def _is_due(self, view: View, some: list[Onlooker], now: float) -> bool:
+        return now - self._read.get(view, 0.0) >= EVERY_S - SOON_S or any(not one.has(view) for one in some)
 
     async def _frame(self, view: View) -> tuple[bytes, bytes]:
         """The frame of a view, and what of it tells whether it changed."""

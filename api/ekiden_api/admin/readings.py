@@ -20,11 +20,12 @@ from ekiden_api.service import Service
 router = APIRouter(prefix="/admin/api")
 
 SHAPES = (OverviewView, Workers, Series, JobsPage, JobView, Replay, Drills, Audit)
-MOST_MS = 9_000_000_000_000  # a place (ms · 1000) stays exact in a double up to there
+MOST_MS = 9_000_000_000_000
+MOST_PLACE = 1000 * MOST_MS  # a place in the indexes stays exact in a double up to there
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Moment = Annotated[int | None, Query(ge=0, le=MOST_MS)]
-StreamId = Annotated[str | None, Query(pattern=r"^[0-9]{1,15}-[0-9]{1,9}$")]
+StreamId = Annotated[str | None, Query(pattern=r"^[1-9][0-9]{0,14}-[0-9]{1,9}$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ async def series(viewer: Viewer, range: Literal["15m", "1h", "24h"] = "15m") -> 
 async def jobs(
     viewer: Viewer,
     limit: Limit = 50,
-    cursor: Annotated[int | None, Query(ge=0, le=1000 * MOST_MS)] = None,
+    cursor: Annotated[int | None, Query(ge=0, le=MOST_PLACE)] = None,
     state: State | None = None,
     user: str | None = None,
     model: str | None = None,

@@ -54,11 +54,9 @@ async def _read(websocket: WebSocket, live: Live, onlooker: Onlooker) -> None:
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
         try:
-            onlooker.look_at(decode_watch(message.get("text") or message.get("bytes") or b""))
+            live.look(onlooker, decode_watch(message.get("text") or message.get("bytes") or b""))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             onlooker.refuse(InvalidFrame(f"A page says what it watches, and nothing else: {error}."))
-        else:
-            await live.update(onlooker)
 
 
 async def _send(websocket: WebSocket, onlooker: Onlooker) -> None:

@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from ekiden.settings import Settings
@@ -25,6 +26,10 @@ SOCKET_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 1.0
 
 POOL_CONNECTIONS = 32
+
+# Of a hosted store's maintenance. A pool that listens for them takes a connection that the server has closed for one
+# that has news, and hands it out: after a restart of the store every idle one failed its next call.
+NO_NOTIFICATIONS = MaintNotificationsConfig(enabled=False)
 
 # What a store that is away, starting, full or in the middle of a change answers with, or none: wait and call again.
 STORE_DOWN = (
@@ -83,6 +88,7 @@ class Store:
             retry=AsyncRetry(NoBackoff(), 0),
             max_connections=POOL_CONNECTIONS,
             timeout=SOCKET_TIMEOUT_S,
+            maint_notifications_config=NO_NOTIFICATIONS,
         )
         self.redis: Any = redis.asyncio.Redis.from_pool(pool)
         self.commands = Commands(settings.key_prefix, Policy.of(settings))
@@ -113,6 +119,7 @@ class BlockingStore:
             socket_timeout=SOCKET_TIMEOUT_S,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
+            maint_notifications_config=NO_NOTIFICATIONS,
         )
         self.commands = Commands(settings.key_prefix, Policy.of(settings))
         self.keys = self.commands.keys

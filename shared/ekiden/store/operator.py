@@ -79,9 +79,11 @@ class AgainOutcome(StrEnum):
     NEW = "new"
     MISSING = "missing"
     NOT_APPLICABLE = "not_applicable"
+    AGAIN = "again"
     EXPIRED = "expired"
     CONVERSATION_BUSY = "conversation_busy"
     QUEUE_FULL = "queue_full"
+    TOO_MANY_JOBS = "too_many_jobs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@
 --   created claimed first ended (ms) · queue_due run_due park_due abandon_at (ms) · parks (how often) · of a parked one:
 --   run_left (ms) · asked of its worker: cancel park ('1') · started ('1') prompt_tokens cached dropped retokenized
 --   first_turn · offered ('1': left to less busy workers) · reason code message · of a conversation: conv turn same ('1')
---   place (lib/index.lua) · a<attempt> (the same) · retry_of (a job) · trace (W3C traceparent)
+--   place (lib/index.lua) · a<attempt> (the same) · retry_of retried (jobs) · trace (W3C traceparent)
 local P = KEYS[1]
 local policy = cmsgpack.unpack(ARGV[1])
 
