@@ -109,6 +109,7 @@ def test_a_job_is_told_in_full_but_without_its_text(desk: Desk) -> None:
         "stop": ["###"],
     }
     [attempt] = told["attempts"]
+    assert told["worker"] == attempt["worker"]
     assert (attempt["attempt"], attempt["from"], attempt["to"], attempt["name"].count(":")) == (1, 0, 7, 1)
     assert told["usage"]["completion_tokens"] == 7
     assert told["timings"]["ttft_ms"] <= told["timings"]["total_ms"]

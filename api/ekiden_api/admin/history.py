@@ -1,5 +1,6 @@
 """The history that the store keeps in steps (lua/lib/count.lua), read, joined, and turned into plots' columns."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ WAITS = ("queue", "ttft", "itl")
 QUANTILES = (50, 95, 99)
 RATES_S, LATENCY_S = 10, 60
 SHORT_MS, LONG_MS = 5_000, 60_000
+STEPS_A_CALL = 60
 READ_AGAIN_MS = 10_000  # a step is still written for a moment after its end, by calls that began within it
 
 
@@ -105,15 +107,20 @@ class History:
         begins = [last - length * (count - 1 - number) for number in range(count)]
         parts = [begin + span.step_ms * part for begin in begins for part in range(span.joined)]
         read = await self.steps(span.step_ms, parts, now_ms)
-        steps = [Step.joined(read[at : at + span.joined]) for at in range(0, len(read), span.joined)]
-        return Series(
-            range=name,
-            step_s=length // 1000,
-            now_ms=now_ms,
-            times=[begin // 1000 for begin in begins],
-            columns=_columns(steps, length // 1000),
-            workers=_workers(steps),
-        )
+
+        def built() -> Series:
+            steps = [Step.joined(read[at : at + span.joined]) for at in range(0, len(read), span.joined)]
+            return Series(
+                range=name,
+                step_s=length // 1000,
+                now_ms=now_ms,
+                times=[begin // 1000 for begin in begins],
+                columns=_columns(steps, length // 1000),
+                workers=_workers(steps),
+            )
+
+        # The whole of it takes some ten milliseconds, for which no stream should wait.
+        return built() if points else await asyncio.to_thread(built)
 
     async def lately(self, now_ms: int) -> tuple[Rates, Latency]:
         """Rates over the last full seconds, and latencies over the last minute. Raises redis.RedisError."""
@@ -136,13 +143,15 @@ class History:
         """Steps of one length by their beginnings."""
         wanted = [begin for begin in begins if (step_ms, begin) not in self._kept]
         fresh: dict[int, Step] = {}
-        async with self._store.redis.pipeline(transaction=False) as pipe:
-            for begin in wanted:
-                pipe.hgetall(self._store.keys.step(step_ms, begin))
-            for begin, fields in zip(wanted, await pipe.execute() if wanted else (), strict=True):
-                fresh[begin] = Step.of(fields)
-                if begin + step_ms + READ_AGAIN_MS < now_ms:
-                    self._kept[step_ms, begin] = fresh[begin]
+        for at in range(0, len(wanted), STEPS_A_CALL):
+            some = wanted[at : at + STEPS_A_CALL]
+            async with self._store.redis.pipeline(transaction=False) as pipe:
+                for begin in some:
+                    pipe.hgetall(self._store.keys.step(step_ms, begin))
+                for begin, fields in zip(some, await pipe.execute(), strict=True):
+                    fresh[begin] = Step.of(fields)
+                    if begin + step_ms + READ_AGAIN_MS < now_ms:
+                        self._kept[step_ms, begin] = fresh[begin]
         self._forget(now_ms)
         return [self._kept.get((step_ms, begin)) or fresh[begin] for begin in begins]
 

@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import msgspec
 import redis
@@ -13,13 +14,22 @@ import structlog
 from ekiden.errors import EkidenError, StoreUnavailable
 from ekiden_api.admin.desk import Desk
 from ekiden_api.admin.shapes import JobsPage, JobView, Series
-from ekiden_api.admin.shown import View, Watch, views_of
+from ekiden_api.admin.shown import SeriesShown, View, Watch, views_of
 
 log = structlog.get_logger()
 
 EVERY_S = 1.0
 SOON_S = 0.1  # so that pages that ask at the same moment are answered together
 BUDGET_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A view as it is sent; `content` is what tells whether it changed."""
+
+    data: bytes
+    content: bytes
+    failed: bool = False
 
 
 class Onlooker:
@@ -29,6 +39,7 @@ class Onlooker:
         self._with_text = with_text
         self._watch = Watch()
         self._sent: dict[str, bytes] = {}
+        self._has_series = False
         self.unsent: dict[str, bytes] = {}
         self.filled = asyncio.Event()
 
@@ -36,21 +47,24 @@ class Onlooker:
         """Show something else: everything is sent anew."""
         self._watch = watch
         self._sent.clear()
+        self._has_series = False
 
     def views(self) -> list[View]:
         """What it shows."""
-        return views_of(self._watch, with_text=self._with_text, whole_series="series" not in self._sent)
+        return views_of(self._watch, with_text=self._with_text, whole_series=not self._has_series)
 
     def has(self, view: View) -> bool:
         """It was sent this view since it shows it."""
         return view.name in self._sent
 
-    def show(self, view: View, frame: bytes, content: bytes) -> None:
-        """Send a view, unless `content`, what matters of it, is what was sent last."""
-        if view in self.views() and self._sent.get(view.name) != content:
-            self._sent[view.name] = content
-            self.unsent[view.name] = frame
-            self.filled.set()
+    def show(self, view: View, frame: Frame) -> None:
+        """Send a view, unless it is what was sent last."""
+        if view not in self.views() or self._sent.get(view.name) == frame.content:
+            return
+        self._sent[view.name] = frame.content
+        self._has_series |= isinstance(view, SeriesShown) and not frame.failed
+        self.unsent[view.name] = frame.data
+        self.filled.set()
 
     def refuse(self, error: EkidenError) -> None:
         """Say that what the page sent is wrong."""
@@ -115,28 +129,30 @@ class Live:
                 self._asked.set()
                 return
             self._read[view] = time.monotonic()
-            frame, content = await self._frame(view)
+            frame = await self._frame(view)
             for onlooker in shown[view]:
-                onlooker.show(view, frame, content)
+                onlooker.show(view, frame)
 
     def _is_due(self, view: View, some: list[Onlooker], now: float) -> bool:
         return now - self._read.get(view, 0.0) >= EVERY_S - SOON_S or any(not one.has(view) for one in some)
 
-    async def _frame(self, view: View) -> tuple[bytes, bytes]:
-        """The frame of a view, and what of it tells whether it changed."""
+    async def _frame(self, view: View) -> Frame:
         try:
             data = await view.read(self._desk)
         except EkidenError as error:
-            frame = _error(view.name, error)
-            return frame, frame
+            return _failure(view, error)
         except (redis.RedisError, OSError) as error:
             log.warning("store_unavailable", error=type(error).__name__)
-            frame = _error(view.name, StoreUnavailable("The job store does not answer."))
-            return frame, frame
+            return _failure(view, StoreUnavailable("The job store does not answer."))
         frame = msgspec.json.encode({"type": view.name, "data": data})
         # That time goes by is no news for a page that shows nothing else new.
         timeless = isinstance(data, JobsPage | JobView | Series)
-        return frame, msgspec.json.encode(msgspec.structs.replace(data, now_ms=0)) if timeless else frame
+        return Frame(frame, msgspec.json.encode(msgspec.structs.replace(data, now_ms=0)) if timeless else frame)
+
+
+def _failure(view: View, error: EkidenError) -> Frame:
+    frame = _error(view.name, error)
+    return Frame(frame, frame, failed=True)
 
 
 def _error(about: str, error: EkidenError) -> bytes:

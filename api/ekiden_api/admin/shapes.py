@@ -152,7 +152,10 @@ class Series(Shape, frozen=True):
 
 
 class JobRow(Shape, frozen=True):
-    """A job without its text. `cursor` counts generated tokens; `asked` is not acknowledged by its worker yet."""
+    """A job without its text. `worker` runs it, or ran it last; `cursor` counts generated tokens.
+
+    `asked` is not acknowledged by its worker yet.
+    """
 
     id: str
     state: State

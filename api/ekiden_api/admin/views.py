@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from ekiden.jobs import State
+from ekiden.jobs import ENDED, State
 from ekiden.protocol import JobRequest, Timings, Usage
 from ekiden.store.fleet import LiveWorker
 from ekiden.store.operator import LiveReplica, Overview
@@ -101,7 +101,8 @@ def _row(record: JobRecord) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in SAME_OF_JOB}
     running = record.state is State.RUNNING
     asked = "cancel" if record.cancel_asked else "park" if record.park_asked else None
-    return {**row, "worker": record.owner, "asked": asked if running else None}
+    ran_last = record.attempts[-1].worker if record.state in ENDED and record.attempts else None
+    return {**row, "worker": record.owner or ran_last, "asked": asked if running else None}
 
 
 SAME_OF_JOB = tuple(name for name in JobRow.__struct_fields__ if name not in ("worker", "asked"))
