@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+from redis.exceptions import ResponseError
+
 from ekiden.store import Store
 from ekiden_api.admin.shapes import StoreView
 
@@ -35,8 +38,6 @@ async def store_view(store: Store) -> StoreView:
 
 async def _fsync(store: Store) -> str | None:
     """Hosted stores refuse CONFIG."""
-    from redis.exceptions import ResponseError
-
     try:
         found: dict[str, str] = await store.redis.config_get("appendfsync")
     except ResponseError:
@@ -45,8 +46,6 @@ async def _fsync(store: Store) -> str | None:
 
 
 def _with_warnings(view: StoreView) -> StoreView:
-    import msgspec
-
     warnings = []
     if not view.aof:
         warnings.append("The append-only file is off: a restart of the store loses every job and conversation.")
