@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -15,7 +14,7 @@ from ekiden.protocol import BEARER_SUBPROTOCOL_PREFIX
 from ekiden.roles import Role
 from ekiden.settings import Settings
 from ekiden.store import Store
-from ekiden.store.api_keys import digest_of
+from ekiden.store.api_keys import bearer_key, digest_of
 from ekiden.store.types import ANONYMOUS
 from ekiden_api.allow_lists import is_local, is_own_origin
 from ekiden_api.browser_sessions import BrowserSessions
@@ -78,7 +77,7 @@ class Access:
         `subprotocols` are those a WebSocket offered. Raises Unauthorized, StoreUnavailable, and Forbidden for a foreign
         page that uses what the browser adds by itself.
         """
-        given = bearer(connection.headers) or _bearer_subprotocol(subprotocols)
+        given = bearer_key(connection.headers.get("authorization", "")) or _bearer_subprotocol(subprotocols)
         if given is not None and (key := await self.ring.find(given)):
             return Identity(key.user, key.role, key.id)
         if given is None and (token := session_token(connection)) and (key := await self.sessions.find(token)):
@@ -154,12 +153,6 @@ async def _for_ever(access: Access) -> None:
         except Exception:
             log.exception("keys_not_read")  # without this task revoked keys would stay valid
             await asyncio.sleep(LOOK_S)
-
-
-def bearer(headers: Headers) -> str | None:
-    """The key in an Authorization header."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" and key.strip() else None
 
 
 def session_token(connection: HTTPConnection) -> str | None:

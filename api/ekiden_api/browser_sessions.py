@@ -2,7 +2,8 @@
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import redis
@@ -34,18 +35,14 @@ class BrowserSessions:
         """A new session of this key; returns what the cookie holds."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
         record = msgspec.json.encode(_Record(key.id, _proof(token, key)))
-        try:
+        with _store_answers():
             await self._store.redis.set(self._name(digest_of(token)), record, ex=LIFETIME_S)
-        except (redis.RedisError, OSError) as error:
-            raise _unavailable() from error
         return token
 
     async def find(self, token: str) -> Key | None:
         """The key that a cookie stands for, while both are valid."""
-        try:
+        with _store_answers():
             raw = await self._store.redis.get(self._name(digest_of(token)))
-        except (redis.RedisError, OSError) as error:
-            raise _unavailable() from error
         if raw is None:
             return None
         record = msgspec.json.decode(raw, type=_Record)
@@ -54,17 +51,13 @@ class BrowserSessions:
 
     async def end(self, token: str) -> None:
         """Forget a session."""
-        try:
+        with _store_answers():
             await self._store.redis.delete(self._name(digest_of(token)))
-        except (redis.RedisError, OSError) as error:
-            raise _unavailable() from error
 
     async def ended(self, digests: Sequence[str]) -> set[str]:
         """Which of these sessions, named by the digests of their cookies, are over."""
-        try:
+        with _store_answers():
             kept = await self._store.redis.mget([self._name(digest) for digest in digests])
-        except (redis.RedisError, OSError) as error:
-            raise _unavailable() from error
         return {digest for digest, record in zip(digests, kept, strict=True) if record is None}
 
     def _name(self, digest: str) -> str:
@@ -75,5 +68,9 @@ def _proof(token: str, key: Key) -> str:
     return hmac.digest(token.encode(), key.digest.encode(), "sha256").hex()
 
 
-def _unavailable() -> StoreUnavailable:
-    return StoreUnavailable("The job store does not answer; try again.")
+@contextmanager
+def _store_answers() -> Iterator[None]:
+    try:
+        yield
+    except (redis.RedisError, OSError) as error:
+        raise StoreUnavailable("The job store does not answer; try again.") from error

@@ -151,7 +151,12 @@ def _check_chat(chat: Chat) -> None:
     elif chat.conversation is None:
         raise InvalidRequest("message belongs to a conversation; without one, send messages.")
     _check_params(chat.params)
-    if chat.priority not in PRIORITIES:
+    check_priority(chat.priority)
+
+
+def check_priority(priority: int) -> None:
+    """Raise OutOfRange for one that no job can have."""
+    if priority not in PRIORITIES:
         raise OutOfRange(f"priority must be between {PRIORITIES[0]} and {PRIORITIES[-1]}.")
 
 

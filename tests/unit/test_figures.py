@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from ekiden_worker.figures import ITL_BOUNDS_MS, Figures, Histogram, Pace
+from ekiden.store.types import ITL_BOUNDS_MS
+from ekiden_worker.figures import Figures, Histogram, Pace
 
 
 def test_a_value_on_a_bound_is_in_its_bucket_and_one_above_all_in_the_last() -> None:

@@ -5,7 +5,8 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-ITL_BOUNDS_MS = (1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000, 5000)
+from ekiden.store.types import ITL_BOUNDS_MS
+
 APPEND_BOUNDS_MS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 RECENT_STEPS = 64
 RECENT_MS = 1000.0

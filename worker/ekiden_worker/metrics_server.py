@@ -21,7 +21,7 @@ from ekiden.net import bind, is_loopback
 from ekiden.roles import Role
 from ekiden.settings import Settings
 from ekiden.store import BlockingStore, store_down
-from ekiden.store.api_keys import KeyRecord, digest_of, id_of, list_keys
+from ekiden.store.api_keys import KeyRecord, bearer_key, digest_of, id_of, list_keys
 from ekiden_worker.metrics import WorkerMetrics
 
 log = structlog.get_logger()
@@ -79,8 +79,7 @@ class Door:
 
     def check(self, authorization: str) -> None:
         """Raise Unauthorized, Forbidden, or StoreUnavailable when only the store could tell."""
-        scheme, _, key = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not (key := key.strip()):
+        if (key := bearer_key(authorization)) is None:
             raise Unauthorized("An API key is needed.")
         role = self._role_of(key)
         if role is None:

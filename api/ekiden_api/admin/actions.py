@@ -1,6 +1,5 @@
 """The POST routes of the admin API: what an admin does. Each is noted in the audit log."""
 
-import secrets
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -23,8 +22,8 @@ from ekiden.errors import (
 )
 from ekiden.roles import Role
 from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
-from ekiden.validation import PRIORITIES
-from ekiden_api.admin.bulk import act_on_all, count_all
+from ekiden.validation import check_priority
+from ekiden_api.admin.bulk import act_on_all, ask_again, count_all
 from ekiden_api.admin.readings import MOST_PLACE
 from ekiden_api.admin.shapes import ActionDone, BulkCount, BulkDone, DrainDone, Drill, QueueDone
 from ekiden_api.body import read_body
@@ -77,13 +76,13 @@ class DrillBody(Body, frozen=True):
 TAKEN = (PriorityBody, BulkBody, ModelBody, DrainBody, DrillBody)
 SHAPES = (ActionDone, BulkCount, BulkDone, QueueDone, DrainDone, Drill, *TAKEN)
 
-REFUSALS: dict[AgainOutcome, EkidenError] = {
-    AgainOutcome.MISSING: JobNotFound("There is no such job."),
-    AgainOutcome.AGAIN: NotApplicable("This job was asked again already; retry the new one."),
-    AgainOutcome.TOO_MANY_JOBS: TooManyJobs("Its user has as many unfinished jobs as one may.", retry_after_s=5.0),
-    AgainOutcome.EXPIRED: Expired("What the job was asked is not kept any more."),
-    AgainOutcome.CONVERSATION_BUSY: ConversationBusy("Its conversation is busy, or went on since."),
-    AgainOutcome.QUEUE_FULL: QueueFull("The queue is full; try again later.", retry_after_s=5.0),
+REFUSALS: dict[AgainOutcome, tuple[type[EkidenError], str]] = {
+    AgainOutcome.MISSING: (JobNotFound, "There is no such job."),
+    AgainOutcome.AGAIN: (NotApplicable, "This job was asked again already; retry the new one."),
+    AgainOutcome.TOO_MANY_JOBS: (TooManyJobs, "Its user has as many unfinished jobs as one may."),
+    AgainOutcome.EXPIRED: (Expired, "What the job was asked is not kept any more."),
+    AgainOutcome.CONVERSATION_BUSY: (ConversationBusy, "Its conversation is busy, or went on since."),
+    AgainOutcome.QUEUE_FULL: (QueueFull, "The queue is full; try again later."),
 }
 
 
@@ -113,13 +112,12 @@ async def act(request: Request, by: Admin, job: str, action: Action | Again) -> 
 
 
 async def _ask_again(service: Service, job: str, action: Again, by: Operator) -> ActionDone:
-    new = secrets.token_hex(16)
-    outcome, found = await service.store.run(service.store.operator.again(action, job, new, by))
+    new, outcome, found = await ask_again(service, action, job, by)
     if outcome is AgainOutcome.NOT_APPLICABLE and found:
         raise _not_applicable(action, found)
     if outcome is not AgainOutcome.NEW or found is None:
-        raise REFUSALS[outcome]
-    service.wake_ups.send(new)
+        kind, message = REFUSALS[outcome]
+        raise kind(message)
     return ActionDone(id=job, state=found, job=new)
 
 
@@ -187,8 +185,7 @@ def _priority(action: str, given: int | None) -> int:
         return 0
     if given is None:
         raise InvalidRequest("priority is missing.")
-    if given not in PRIORITIES:
-        raise OutOfRange(f"priority must be between {PRIORITIES[0]} and {PRIORITIES[-1]}.")
+    check_priority(given)
     return given
 
 

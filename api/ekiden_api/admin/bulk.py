@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from ekiden.jobs import State
 from ekiden.store import Store
 from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
 from ekiden_api.admin.shapes import BulkDone
@@ -30,7 +31,7 @@ async def act_on_all(
         async for ids in _pieces(store, wanted, newest):
             matched += len(ids)
             if is_again(action):
-                acted += await _ask_again(service, action, ids, by)
+                acted += await _ask_all_again(service, action, ids, by)
             else:
                 command = store.operator.act(action, ids, by, priority=priority, audited=False)
                 acted += sum(done.applies for done in await store.run(command))
@@ -39,15 +40,20 @@ async def act_on_all(
     return BulkDone(count=matched, acted=acted, skipped=matched - acted)
 
 
-async def _ask_again(service: Service, action: Again, ids: list[str], by: Operator) -> int:
-    count = 0
-    for job in ids:
-        new = secrets.token_hex(16)
-        outcome, _ = await service.store.run(service.store.operator.again(action, job, new, by, audited=False))
-        if outcome is AgainOutcome.NEW:
-            count += 1
-            service.wake_ups.send(new)
-    return count
+async def ask_again(
+    service: Service, action: Again, job: str, by: Operator, *, audited: bool = True
+) -> tuple[str, AgainOutcome, State | None]:
+    """Ask again what one job asked. Returns the new job's id, what became of it, and the state the old one is in."""
+    new = secrets.token_hex(16)
+    outcome, found = await service.store.run(service.store.operator.again(action, job, new, by, audited=audited))
+    if outcome is AgainOutcome.NEW:
+        service.wake_ups.send(new)
+    return new, outcome, found
+
+
+async def _ask_all_again(service: Service, action: Again, ids: list[str], by: Operator) -> int:
+    outcomes = [(await ask_again(service, action, job, by, audited=False))[1] for job in ids]
+    return outcomes.count(AgainOutcome.NEW)
 
 
 async def _pieces(store: Store, wanted: JobFilter, newest: int) -> AsyncIterator[list[str]]:

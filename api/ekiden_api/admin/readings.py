@@ -1,7 +1,7 @@
 """The GET routes of the admin API."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from ekiden.store.operator import JobFilter
 from ekiden_api.access import Identity
 from ekiden_api.admin.desk import Desk
 from ekiden_api.admin.shapes import Audit, Drills, JobsPage, JobView, OverviewView, Replay, Series, Workers
-from ekiden_api.admin.shown import MAX_PAGE
+from ekiden_api.admin.shown import MAX_PAGE, RangeName
 from ekiden_api.http import service_of
 from ekiden_api.openapi import answer, answers
 from ekiden_api.service import Service
@@ -64,7 +64,7 @@ async def workers(viewer: Viewer) -> Response:
 
 
 @router.get("/series", **answers(Series))
-async def series(viewer: Viewer, range: Literal["15m", "1h", "24h"] = "15m") -> Response:  # noqa: A002
+async def series(viewer: Viewer, range: RangeName = "15m") -> Response:  # noqa: A002
     """The history that the service keeps, in at most 360 steps."""
     return answer(await viewer.desk.series(range))
 

@@ -10,6 +10,7 @@ from ekiden.protocol import JobRequest, Timings, Usage
 from ekiden.store.fleet import LiveWorker
 from ekiden.store.operator import LiveReplica, Overview
 from ekiden.store.records import JobRecord
+from ekiden.store.types import REPLICA_LEASE_MS
 from ekiden_api.admin.shapes import (
     AttemptView,
     JobRow,
@@ -24,8 +25,6 @@ from ekiden_api.admin.shapes import (
     TextView,
     WorkerView,
 )
-
-REPLICA_LEASE_MS = 10_000
 
 
 def worker_view(worker: LiveWorker) -> WorkerView:

@@ -1,4 +1,4 @@
---!include core index count timers watch queue conversation finish park ask audit
+--!include core index count timers watch queue conversation finish park ask parking audit
 -- What an operator does to jobs, whoever's they are.
 -- ARGV 2 cancel|park|resume|priority · 3 priority · 4 operator · 5 its key · 6 '1': note each job in the audit log · then
 --   jobs
@@ -19,25 +19,8 @@ local ACTIONS = {
     stop(job)
     return may
   end,
-  park = function(job)
-    if job.state == 'queued' then
-      park(job)
-    elseif job.state ~= 'running' or job.cancel then
-      return false
-    else
-      ask(job, 'park')
-    end
-    return true
-  end,
-  resume = function(job)
-    if job.state == 'parked' then
-      resume(job)
-      return true
-    end
-    local asked = job.park
-    unask_park(job)
-    return asked
-  end,
+  park = ask_park,
+  resume = ask_resume,
   priority = function(job) return live(job) and change_priority(job) end,
 }
 

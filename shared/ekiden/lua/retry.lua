@@ -1,6 +1,7 @@
 --!include core index count timers watch queue conversation create park audit
 -- Ask again what went wrong, as a new job of the same user, which nobody needs to watch.
--- ARGV 2 job · 3 new job · 4 retry|requeue (the latter for poison) · 5 operator · 6 its key · 7 '1': note it in the audit log
+-- ARGV 2 job · 3 new job · 4 retry|requeue (the latter for poison) · 5 operator · 6 its key · 7 '1': note it in the audit
+--   log
 -- Returns {new|missing|not_applicable|again|expired|conversation_busy|queue_full|too_many_jobs, state found}
 local action, noted = ARGV[4], ARGV[7] == '1'
 local job = load_job(ARGV[2])
@@ -11,11 +12,8 @@ local function refusal(request)
   if not failed or (job.code == 'poison') ~= (action == 'requeue') then return 'not_applicable' end
   if job.retried then return 'again' end -- the same order came twice
   if not request then return 'expired' end
-  if redis.call('ZCARD', key('queue', job.model)) >= policy.max_queued then return 'queue_full' end
-  if job.user ~= '' and redis.call('SCARD', key('user', job.user .. ':live')) >= policy.max_per_user then
-    return 'too_many_jobs'
-  end
-  if not job.conv then return nil end
+  local full = no_room(job.user, job.model)
+  if full or not job.conv then return full end
   -- It may answer where it would have answered, as long as nothing was kept there since.
   local owner, turns = unpack(redis.call('HMGET', conv_key(job.conv), 'user', 'turns'))
   if owner ~= job.user then return 'expired' end

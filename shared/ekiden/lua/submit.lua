@@ -22,11 +22,8 @@ if place == 'next' or place == 'again' then
   end
 end
 
-local queue = key('queue', model)
-if redis.call('ZCARD', queue) >= policy.max_queued then return { 'queue_full', '', 0 } end
-if user ~= '' and redis.call('SCARD', key('user', user .. ':live')) >= policy.max_per_user then
-  return { 'too_many_jobs', '', 0 }
-end
+local refusal = no_room(user, model)
+if refusal then return { refusal, '', 0 } end
 
 if place == 'new' then
   redis.call('HSET', conv_key(conv),

@@ -61,6 +61,12 @@ def id_of(key: str) -> str | None:
     return found[1] if found else None
 
 
+def bearer_key(authorization: str) -> str | None:
+    """The key in an Authorization header; None where it holds none."""
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() or None if scheme.lower() == "bearer" else None
+
+
 def is_user_name(name: str) -> bool:
     """Whether a key may be made for this user: 1–64 characters, no blanks, `:` or `,`."""
     return _USER.fullmatch(name) is not None

@@ -38,11 +38,6 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     solo: str | None = None
     figures: WorkerFigures = WorkerFigures()
 
-    @property
-    def name(self) -> str:
-        """As people and plots call it."""
-        return f"{self.host}:{self.pid}"
-
 
 async def live_workers(store: "Store") -> list[LiveWorker]:
     """Every worker whose lease has not run out. Raises redis.RedisError."""

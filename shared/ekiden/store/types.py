@@ -14,6 +14,9 @@ from ekiden.wire import EndedFrame, Record
 
 ANONYMOUS = ""
 
+REPLICA_LEASE_MS = 10_000
+"""How long an API process counts as there since it last renewed itself."""
+
 ITL_BOUNDS_MS = (1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 500, 1000, 2000, 5000)
 """Upper bounds of the buckets in which times between tokens are counted; one more bucket is for what is above."""
 
@@ -45,7 +48,7 @@ class Policy:
             beat_ms=round(settings.beat_interval_s * 1000),
             lease_ms=round(settings.lease_s * 1000),
             early_ms=round(settings.early_reap_s * 1000),
-            replica_ms=10_000,
+            replica_ms=REPLICA_LEASE_MS,
             queue_wait_ms=round(settings.queue_wait_s * 1000),
             run_limit_ms=round(settings.run_limit_s * 1000),
             park_ms=round(settings.park_limit_s * 1000),

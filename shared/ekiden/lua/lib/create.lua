@@ -1,5 +1,14 @@
+-- Why a user's job of a model may not be made now, or nil.
+local function no_room(user, model)
+  if redis.call('ZCARD', key('queue', model)) >= policy.max_queued then return 'queue_full' end
+  if user ~= '' and redis.call('SCARD', key('user', user .. ':live')) >= policy.max_per_user then
+    return 'too_many_jobs'
+  end
+end
+
 -- The one way a job begins: queued, known under its owner's request id, and in its conversation the one that answers.
--- `new`: id user client digest model prio on_disconnect request (encoded) · conv turn same retry_of trace, where it has them.
+-- `new`: id user client digest model prio on_disconnect request (encoded) · conv turn same retry_of trace, where it has
+-- them.
 local function create(new)
   local job, seq = { id = new.id }, redis.call('INCR', P .. 'seq')
   set(job,
