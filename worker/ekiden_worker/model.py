@@ -14,7 +14,7 @@ from ekiden.settings import Settings
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import EngineError
-from ekiden_worker.engine.packed_linear import pack_linears
+from ekiden_worker.engine.linears import pack_linears
 from ekiden_worker.hf_folder import converted
 from ekiden_worker.model_files import model_path
 from ekiden_worker.model_logs import quiet_libraries

@@ -161,7 +161,7 @@ def test_a_failing_step_ends_its_requests_and_the_engine_goes_on(
         raise ValueError("broken on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(model), "forward", fail)
+        patch.setattr(ModelRunner, "forward", fail)
         engine.wait("a", "b")
     assert {engine.ends[name].finish for name in "ab"} == {Finish.ERROR}
     assert engine.ends["a"].error_code == "engine_error"
@@ -266,7 +266,7 @@ def test_a_lost_device_ends_the_engine_without_ending_its_requests(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(model), "forward", fail)
+        patch.setattr(ModelRunner, "forward", fail)
         until(lambda: not engine.engine.alive, what="the end of the engine thread")
     assert "a" not in engine.ends
     engine.open.clear()

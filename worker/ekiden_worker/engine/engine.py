@@ -20,7 +20,8 @@ from ekiden_worker.engine.interface import (
     Output,
     SamplingParams,
 )
-from ekiden_worker.engine.model_runner import ModelRunner, cache_bytes_per_token, longest_context, probe_cache_shapes
+from ekiden_worker.engine.kv_cache import KVCache, bytes_per_token
+from ekiden_worker.engine.model_runner import ModelRunner, longest_context, probe_cache_shapes
 from ekiden_worker.engine.sampler import penalize, sample
 from ekiden_worker.engine.scheduler import Chunk, Scheduler
 from ekiden_worker.engine.sequence import Sequence
@@ -46,13 +47,14 @@ class BatchEngine:
         shapes = probe_cache_shapes(model)
         limit = longest_context(model)
         context = min(config.context_tokens or limit, limit)
-        cache_tokens = config.kv_cache_tokens or self._cache_tokens(cache_bytes_per_token(model, shapes), context)
+        cache_tokens = config.kv_cache_tokens or self._cache_tokens(bytes_per_token(shapes, model.dtype), context)
         num_blocks = 1 + math.ceil(cache_tokens / config.block_size)
         self._context_tokens = min(context, (num_blocks - 1) * config.block_size)
         self._blocks = BlockManager(num_blocks, config.block_size)
         default_budget = CPU_BATCHED_TOKENS if self._device.type == "cpu" else CUDA_BATCHED_TOKENS
         self._scheduler = Scheduler(self._blocks, config.max_running, config.max_batched_tokens or default_budget)
-        self._runner = ModelRunner(model, shapes, num_blocks, config.block_size)
+        cache = KVCache.of(shapes, num_blocks, config.block_size, model.dtype, model.device)
+        self._runner = ModelRunner(model, cache, self._context_tokens)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sequences: dict[str, Sequence] = {}
         self._known: set[str] = set()
@@ -65,11 +67,11 @@ class BatchEngine:
         self._memory_waits = 0  # in a row, at the smallest step
         self._thread: threading.Thread | None = None
 
-    def _cache_tokens(self, bytes_per_token: int, context: int) -> int:
+    def _cache_tokens(self, token_bytes: int, context: int) -> int:
         if self._device.type == "cpu":
-            return max(context, CPU_CACHE_BYTES // bytes_per_token)
+            return max(context, CPU_CACHE_BYTES // token_bytes)
         free, _ = torch.cuda.mem_get_info(self._device)
-        tokens = int(free * CUDA_MEMORY_SHARE) // bytes_per_token
+        tokens = int(free * CUDA_MEMORY_SHARE) // token_bytes
         if tokens < self._config.block_size:
             raise EngineError("not_supported", f"{free >> 20} MiB of GPU memory are left: too little for a KV cache.")
         return tokens

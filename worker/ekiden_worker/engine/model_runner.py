@@ -1,20 +1,26 @@
-"""One forward pass over the chunks of a step."""
+"""Turns the chunks of a step into a batch and runs the model on it."""
 
-import math
-from collections.abc import Sequence
-
-import numpy as np
+import structlog
 import torch
 from transformers import PreTrainedModel
 
-from ekiden_worker.engine.attention import IMPLEMENTATION, PagedStep, Prefill, Probe, pages_of
+from ekiden_worker.engine.attention import IMPLEMENTATION, Probe
+from ekiden_worker.engine.batch import Batch, Forward
 from ekiden_worker.engine.block_manager import TRASH_BLOCK
-from ekiden_worker.engine.interface import EngineError
+from ekiden_worker.engine.decoder import Decoder
+from ekiden_worker.engine.interface import EngineError, EngineRequest, SamplingParams
+from ekiden_worker.engine.kv_cache import CacheShape, KVCache
+from ekiden_worker.engine.operations import TorchOperations
 from ekiden_worker.engine.scheduler import Chunk
+from ekiden_worker.engine.sdpa_attention import SdpaAttention
+from ekiden_worker.engine.sequence import Sequence
 
-Ids = Sequence[int] | Sequence[list[int]]
+log = structlog.get_logger()
 
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+# How far our forward pass may be from transformers', ‖ours − theirs‖ / ‖theirs‖: rounding alone stays below.
+_FURTHEST = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
 def longest_context(model: PreTrainedModel) -> int:
@@ -34,8 +40,8 @@ def longest_context(model: PreTrainedModel) -> int:
     return min(limit, int(window)) if window and slides else limit
 
 
-def probe_cache_shapes(model: PreTrainedModel) -> list[tuple[torch.Size, torch.Size]]:
-    """Shapes [1, kv_heads, 1, head_dim] of each layer's key and value, from a forward of one id. Raises EngineError."""
+def probe_cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
+    """The shapes of each layer's key and value, from a forward of one id. Raises EngineError."""
     model.set_attn_implementation(IMPLEMENTATION)
     probe = Probe()
     one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
@@ -46,102 +52,70 @@ def probe_cache_shapes(model: PreTrainedModel) -> list[tuple[torch.Size, torch.S
     return [probe.shapes[layer] for layer in range(len(probe.shapes))]
 
 
-def cache_bytes_per_token(model: PreTrainedModel, shapes: list[tuple[torch.Size, torch.Size]]) -> int:
-    """Bytes the KV cache needs for one id."""
-    return sum(key.numel() + value.numel() for key, value in shapes) * model.dtype.itemsize
+class HuggingFaceForward:
+    """A `Forward` by transformers' own code: for every model that uses its attention interface."""
 
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
 
-def _zeros(size: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeros; on the CPU they take memory only once they are written (unlike torch's own, which are written at once)."""
-    if device.type != "cpu":
-        return torch.zeros(size, dtype=dtype, device=device)
-    lazy = np.zeros(math.prod(size) * dtype.itemsize, dtype=np.uint8)
-    return torch.from_numpy(lazy).view(dtype).view(size)
+    @torch.inference_mode()
+    def __call__(self, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = self._model(
+            input_ids=batch.ids[None],
+            position_ids=batch.positions[None],
+            use_cache=False,
+            logits_to_keep=batch.last,
+            paged=batch.attention,
+        ).logits
+        return logits[0]
 
 
 class ModelRunner:
-    """Owns the KV cache tensors and runs the model. Engine thread only."""
+    """Owns the KV cache and runs the model. Engine thread only."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        shapes: list[tuple[torch.Size, torch.Size]],
-        num_blocks: int,
-        block_size: int,
-    ) -> None:
-        self._model = model
-        self._block_size = block_size
+    def __init__(self, model: PreTrainedModel, cache: KVCache, context_tokens: int) -> None:
+        self._cache = cache
+        self._device = model.device
+        theirs = HuggingFaceForward(model)
+        self._forward = self._own_forward(model, context_tokens, theirs) or theirs
 
-        def cache(shape: torch.Size) -> torch.Tensor:
-            return _zeros((num_blocks, shape[1], block_size, shape[3]), model.dtype, model.device)
-
-        self._keys = [cache(key) for key, _ in shapes]
-        self._values = [cache(value) for _, value in shapes]
-        self._kv_heads = {key[1] for key, _ in shapes}
-
-    @torch.inference_mode()
     def forward(self, chunks: list[Chunk]) -> torch.Tensor:
         """Compute the chunks, decodes first. Returns logits [chunks, vocab_size] of each chunk's last id."""
+        return self._forward(self._batch(chunks))
+
+    def _batch(self, chunks: list[Chunk]) -> Batch:
         ids: list[int] = []
         positions: list[int] = []
-        slots: list[int] = []
         last: list[int] = []
         for chunk in chunks:
             sequence, start = chunk.sequence, chunk.sequence.computed
             ids += sequence.ids[start : start + chunk.count]
             positions += range(start, start + chunk.count)
-            slots += self._slots(sequence.block_table, start, chunk.count)
             last.append(len(ids) - 1)
-        logits: torch.Tensor = self._model(
-            input_ids=self._tensor([ids]),
-            position_ids=self._tensor([positions]),
-            use_cache=False,
-            logits_to_keep=self._tensor(last),
-            paged=self._step(chunks, slots),
-        ).logits
-        return logits[0]
+        attention = SdpaAttention(self._cache, chunks)
+        return Batch(self._tensor(ids), self._tensor(positions), self._tensor(last), attention)
 
-    def _step(self, chunks: list[Chunk], slots: list[int]) -> PagedStep:
-        decodes = [chunk.sequence for chunk in chunks if chunk.count == 1]
-        prefills, row = [], len(decodes)
-        for chunk in chunks[len(decodes) :]:
-            prefills.append(self._prefill(chunk, row))
-            row += chunk.count
-        decode_pages, mask = {}, None
-        if decodes:
-            width = max(len(sequence.block_table) for sequence in decodes)
-            padding = [TRASH_BLOCK] * width
-            decode_pages = self._pages([(sequence.block_table + padding)[:width] for sequence in decodes])
-            mask = self._decode_mask([sequence.computed + 1 for sequence in decodes], width * self._block_size)
-        return PagedStep(self._keys, self._values, self._places(slots), len(decodes), decode_pages, mask, prefills)
+    def _own_forward(self, model: PreTrainedModel, context_tokens: int, theirs: Forward) -> Forward | None:
+        """Our own forward pass, if it is made for the model and computes the same."""
+        try:
+            ours = Decoder(model, context_tokens, TorchOperations())
+        except ValueError as reason:
+            log.info("forward_of_transformers", model=type(model).__name__, reason=str(reason))
+            return None
+        difference = self._difference(ours, theirs, context_tokens)
+        if not difference <= _FURTHEST.get(model.dtype, 0.0):
+            log.warning("forward_differs", model=type(model).__name__, difference=difference)
+            return None
+        return ours
 
-    def _prefill(self, chunk: Chunk, row: int) -> Prefill:
-        past, pages, mask = chunk.sequence.computed, {}, None
-        if past:
-            pages = self._pages(chunk.sequence.block_table)
-            mask = torch.ones(chunk.count, past + chunk.count, dtype=torch.bool, device=self._model.device).tril_(past)
-        return Prefill(row, row + chunk.count, pages, mask)
+    def _difference(self, ours: Forward, theirs: Forward, context_tokens: int) -> float:
+        """‖ours − theirs‖ / ‖theirs‖ of the logits behind a short prompt, in the block that belongs to nobody."""
+        prompt = tuple(range(min(self._cache.block_size, context_tokens)))
+        sequence = Sequence(EngineRequest("probe", prompt, SamplingParams(max_tokens=1), frozenset()))
+        sequence.block_table = [TRASH_BLOCK]
+        batch = self._batch([Chunk(sequence, len(prompt))])
+        expected = theirs(batch).double()
+        return float((ours(batch).double() - expected).norm() / expected.norm())
 
-    def _decode_mask(self, lengths: list[int], reach: int) -> torch.Tensor:
-        """Zero where a sequence has ids, -inf behind them; a bool mask would be turned into this by every layer."""
-        behind = torch.arange(reach, device=self._model.device) >= self._tensor(lengths)[:, None]
-        mask = torch.zeros(behind.shape, dtype=self._model.dtype, device=self._model.device)
-        return mask.masked_fill_(behind, -torch.inf)[:, None, None]
-
-    def _pages(self, blocks: Ids) -> dict[int, torch.Tensor]:
-        table = self._tensor(blocks)
-        return {kv_heads: pages_of(table, kv_heads) for kv_heads in self._kv_heads}
-
-    def _places(self, slots: list[int]) -> dict[int, torch.Tensor]:
-        size, where = self._block_size, self._tensor(slots)[:, None]
-        return {
-            kv_heads: (pages_of(where // size, kv_heads).view(-1, kv_heads) * size + where % size).flatten()
-            for kv_heads in self._kv_heads
-        }
-
-    def _slots(self, block_table: list[int], start: int, count: int) -> list[int]:
-        size = self._block_size
-        return [block_table[at // size] * size + at % size for at in range(start, start + count)]
-
-    def _tensor(self, values: Ids) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._model.device)
+    def _tensor(self, values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.long, device=self._device)

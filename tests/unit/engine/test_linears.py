@@ -8,7 +8,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from ekiden_worker.engine.interface import SamplingParams
-from ekiden_worker.engine.packed_linear import PackedLinear, PackedProduct, pack_linears
+from ekiden_worker.engine.linears import PackedLinear, PackedProduct, pack_linears, product_of
 from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
 from tests.unit.engine.test_greedy import assert_greedy, prompts
 
@@ -72,7 +72,42 @@ def test_layers_of_one_product_may_be_given_other_rows_in_any_order() -> None:
         torch.testing.assert_close(layers[number](rows), linears[number](rows))
 
 
-def test_another_type_of_numbers_stays_as_it_is() -> None:
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this processor has no bfloat16")
+@torch.inference_mode()
+def test_bfloat16_is_packed_where_the_processor_has_it() -> None:
     model = deepcopy(tiny_model("llama")).bfloat16()
+    model.set_attn_implementation("sdpa")
+    copied = packed(model)
+    assert nn.Linear not in kinds(copied)
+    ids = torch.randint(VOCAB, (1, 50))
+    expected, found = model(ids).logits.float(), copied(ids).logits.float()
+    assert (found - expected).norm() / expected.norm() < 0.05
+
+
+def test_another_type_of_numbers_stays_as_it_is() -> None:
+    model = deepcopy(tiny_model("llama")).half()
     pack_linears(model)
     assert PackedLinear not in kinds(model)
+
+
+@torch.inference_mode()
+def test_joined_layers_compute_as_before_and_share_one_weight() -> None:
+    linears = [nn.Linear(16, size).requires_grad_(False) for size in (8, 12)]
+    rows = torch.randn(3, 16)
+    expected = torch.cat([linear(rows) for linear in linears], dim=-1)
+    product = product_of(*linears)
+    assert product is not None
+    torch.testing.assert_close(product(rows), expected)
+    torch.testing.assert_close(torch.cat([linear(rows) for linear in linears], dim=-1), expected)
+    assert linears[0].weight.untyped_storage().data_ptr() == linears[1].weight.untyped_storage().data_ptr()
+
+
+def test_layers_that_are_not_alike_make_no_product() -> None:
+    assert product_of(nn.Linear(4, 4), nn.Linear(4, 4, bias=False)) is None
+    assert product_of(nn.Linear(4, 4), nn.Identity()) is None
+    linears = [nn.Linear(16, 8, bias=False) for _ in range(2)]
+    one = PackedProduct(linears)
+    layers = [PackedLinear(one, number, linear) for number, linear in enumerate(linears)]
+    assert product_of(*layers) is one
+    assert product_of(layers[0]) is None
+    assert product_of(layers[0], nn.Linear(16, 8, bias=False)) is None
