@@ -169,7 +169,7 @@ class _Judge:
             logits = self._model(torch.tensor([prompt + calm[:agreed]], device=self._device)).logits[0, -1]
         pair = (calm[agreed], torn[agreed])
         rows = torch.stack([row for token_id in pair for row in _with_noise(logits, token_id)])
-        choices = sample(rows, [question.params] * len(rows), [len(prompt) + agreed] * len(rows))
+        choices = sample(rows, [question.params] * len(rows), [len(prompt) + agreed] * len(rows)).tolist()
         return set(pair) <= set(choices)
 
 

@@ -43,13 +43,16 @@ def tiny_model(kind: str) -> PreTrainedModel:
 MakeEngine = Callable[..., Collector]
 
 
-@pytest.fixture
-def make_engine() -> Iterator[MakeEngine]:
-    """Start engines with given sizes; each is stopped and must have all its blocks at the end."""
+@pytest.fixture(params=[False, True], ids=["step by step", "ahead"])
+def make_engine(request: pytest.FixtureRequest) -> Iterator[MakeEngine]:
+    """Start engines with given sizes; each is stopped and must have all its blocks at the end.
+
+    Every test runs twice: the second time a step is begun before the one before it is known, as on a GPU.
+    """
     started: list[Collector] = []
 
     def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector:
-        engine = BatchEngine(model or tiny_model("llama"), EngineConfig(**sizes))
+        engine = BatchEngine(model or tiny_model("llama"), EngineConfig(**{"lookahead": request.param} | sizes))
         collector = Collector(engine)
         engine.start(collector)
         started.append(collector)

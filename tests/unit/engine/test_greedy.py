@@ -23,7 +23,7 @@ def prompts(count: int, longest: int = 150, seed: int = 3) -> list[list[int]]:
 def assert_greedy(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> None:
     """Each id is the reference's best, or one within TIE of it, on the prompt and the ids before."""
     model.set_attn_implementation("sdpa")
-    logits = model(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1]
+    logits = model(torch.tensor([prompt + answer], device=model.device)).logits[0, len(prompt) - 1 : -1]
     for position, token in enumerate(answer):
         best = logits[position].max()
         assert best - logits[position, token] <= TIE, f"id {position} of {answer}"

@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.flight import Flight
 from ekiden_worker.engine.interface import EngineError, Finish, SamplingParams
 from ekiden_worker.engine.model_runner import ModelRunner
 from ekiden_worker.engine.scheduler import Chunk
@@ -161,7 +162,7 @@ def test_a_failing_step_ends_its_requests_and_the_engine_goes_on(
         raise ValueError("broken on purpose")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", fail)
+        patch.setattr(ModelRunner, "launch", fail)
         engine.wait("a", "b")
     assert {engine.ends[name].finish for name in "ab"} == {Finish.ERROR}
     assert engine.ends["a"].error_code == "engine_error"
@@ -183,16 +184,16 @@ def test_a_step_without_enough_memory_is_tried_again_with_less(
     prompts = [[number + 1] * (40 + number) for number in range(8)]
     params = SamplingParams(max_tokens=20, temperature=0.9, seed=3)
     expected = make_engine().run(prompts, params)
-    forward = ModelRunner.forward
+    launch = ModelRunner.launch
 
-    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> Flight:
         if len(chunks) > 3 or sum(chunk.count for chunk in chunks) > 50:
             raise error
-        return forward(runner, chunks)
+        return launch(runner, chunks)
 
     engine = make_engine()
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", bounded)
+        patch.setattr(ModelRunner, "launch", bounded)
         assert engine.run(prompts, params) == expected
     assert engine.engine.stats().preemptions > 0
 
@@ -201,17 +202,17 @@ def test_little_memory_for_prompts_does_not_keep_answers_from_running_together(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine()
-    forward = ModelRunner.forward
+    launch = ModelRunner.launch
     together = list[int]()
 
-    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> Flight:
         if sum(chunk.count for chunk in chunks) > 40:
             raise MemoryError
         together.append(len(chunks))
-        return forward(runner, chunks)
+        return launch(runner, chunks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", bounded)
+        patch.setattr(ModelRunner, "launch", bounded)
         engine.run([[number + 1] * 60 for number in range(16)], SamplingParams(max_tokens=60))
     assert engine.engine.stats().preemptions == 0
     assert max(together) == 16
@@ -221,16 +222,16 @@ def test_memory_that_is_gone_for_a_moment_ends_no_answer(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine()
-    forward = ModelRunner.forward
+    launch = ModelRunner.launch
     failures = iter(range(9))  # more than it takes to come down to the smallest step
 
-    def squeezed(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+    def squeezed(runner: ModelRunner, chunks: list[Chunk]) -> Flight:
         if next(failures, None) is not None:
             raise MemoryError
-        return forward(runner, chunks)
+        return launch(runner, chunks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", squeezed)
+        patch.setattr(ModelRunner, "launch", squeezed)
         engine.run([[5] * 50, [6] * 50], SamplingParams(max_tokens=4))
 
 
@@ -238,15 +239,15 @@ def test_an_answer_without_enough_memory_alone_ends_and_the_engine_goes_on(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine()
-    forward = ModelRunner.forward
+    launch = ModelRunner.launch
 
-    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> torch.Tensor:
+    def bounded(runner: ModelRunner, chunks: list[Chunk]) -> Flight:
         if any(len(chunk.sequence.ids) > 30 for chunk in chunks):
             raise MemoryError
-        return forward(runner, chunks)
+        return launch(runner, chunks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", bounded)
+        patch.setattr(ModelRunner, "launch", bounded)
         engine.submit("large", [5] * 50, LONG)
         engine.submit("small", [6], SamplingParams(max_tokens=4))
         engine.wait("large", "small")
@@ -266,7 +267,7 @@ def test_a_lost_device_ends_the_engine_without_ending_its_requests(
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelRunner, "forward", fail)
+        patch.setattr(ModelRunner, "launch", fail)
         until(lambda: not engine.engine.alive, what="the end of the engine thread")
     assert "a" not in engine.ends
     engine.open.clear()

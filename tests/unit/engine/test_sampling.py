@@ -49,7 +49,7 @@ def test_chosen_ids_are_among_those_transformers_keeps(vocab: int) -> None:
     for _ in range(12):
         logits = torch.randn(16, vocab, generator=source) * 3
         params = [random_params(source, seed) for seed in range(16)]
-        chosen = sample(logits, params, list(range(16)))
+        chosen = sample(logits, params, list(range(16))).tolist()
         for row, token in enumerate(chosen):
             assert kept(logits[row], params[row])[token] > 0, params[row]
 
@@ -65,7 +65,7 @@ def test_chosen_ids_are_among_those_transformers_keeps(vocab: int) -> None:
 def test_the_law_is_transformers_own(params: SamplingParams) -> None:
     draws = 100_000
     logits = torch.randn(50, generator=torch.Generator().manual_seed(2)) * 2
-    chosen = sample(logits.expand(draws, 50), [params] * draws, range(draws))
+    chosen = sample(logits.expand(draws, 50), [params] * draws, range(draws)).tolist()
     expected = kept(logits, params)
     found = torch.bincount(torch.tensor(chosen), minlength=50)
     support = expected > 0
@@ -79,8 +79,8 @@ def test_a_row_is_chosen_alike_alone_and_in_a_batch_also_beyond_the_candidates()
     source = torch.Generator().manual_seed(3)
     logits = torch.randn(8, 4000, generator=source) * 0.1  # flat: top-p keeps more than the candidates
     params = [SamplingParams(1, temperature=1.0, top_p=p, seed=s) for s, p in enumerate([0.1, 0.99, 1.0, 0.5] * 2)]
-    together = sample(logits, params, range(8))
-    assert together == [sample(logits[r : r + 1], [params[r]], [r])[0] for r in range(8)]
+    together = sample(logits, params, range(8)).tolist()
+    assert together == [int(sample(logits[r : r + 1], [params[r]], [r])) for r in range(8)]
     assert all(kept(logits[r], params[r])[token] > 0 for r, token in enumerate(together))
 
 

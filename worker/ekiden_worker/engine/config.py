@@ -17,3 +17,9 @@ class EngineConfig:
     block_size: int = 32
     max_batched_tokens: int = 0
     threads: int = 0
+    eager: bool = False
+    """Capture no CUDA graphs: starts at once, and generates more slowly."""
+    kernels: bool | None = None
+    """Triton's kernels between the matrix products; None: on a CUDA device."""
+    lookahead: bool | None = None
+    """Begin a step before the ids of the one before it are known; None: on a CUDA device."""

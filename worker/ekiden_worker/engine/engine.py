@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.config import EngineConfig
+from ekiden_worker.engine.flight import Flight
 from ekiden_worker.engine.interface import (
     EngineError,
     EngineRequest,
@@ -21,8 +22,13 @@ from ekiden_worker.engine.interface import (
     SamplingParams,
 )
 from ekiden_worker.engine.kv_cache import KVCache, bytes_per_token
-from ekiden_worker.engine.model_runner import ModelRunner, longest_context, probe_cache_shapes
-from ekiden_worker.engine.sampler import penalize, sample
+from ekiden_worker.engine.model_runner import (
+    ModelRunner,
+    longest_context,
+    probe_cache_shapes,
+    uses_kernels,
+    vocabulary_size,
+)
 from ekiden_worker.engine.scheduler import Chunk, Scheduler
 from ekiden_worker.engine.sequence import Sequence
 
@@ -42,8 +48,11 @@ class BatchEngine:
     def __init__(self, model: PreTrainedModel, config: EngineConfig) -> None:
         """`model` is in evaluation mode on its device. Raises EngineError `not_supported` for one it cannot serve."""
         self._config = config
-        self._vocab_size = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
+        self._vocab_size = vocabulary_size(model)
         self._device = model.device
+        self._on_cuda = model.device.type == "cuda"
+        self._lookahead = self._on_cuda if config.lookahead is None else config.lookahead
+        self._use_device()
         shapes = probe_cache_shapes(model)
         limit = longest_context(model)
         context = min(config.context_tokens or limit, limit)
@@ -51,15 +60,15 @@ class BatchEngine:
         num_blocks = 1 + math.ceil(cache_tokens / config.block_size)
         self._context_tokens = min(context, (num_blocks - 1) * config.block_size)
         self._blocks = BlockManager(num_blocks, config.block_size)
-        default_budget = CPU_BATCHED_TOKENS if self._device.type == "cpu" else CUDA_BATCHED_TOKENS
+        default_budget = CUDA_BATCHED_TOKENS if self._on_cuda else CPU_BATCHED_TOKENS
         self._scheduler = Scheduler(self._blocks, config.max_running, config.max_batched_tokens or default_budget)
         cache = KVCache.of(shapes, num_blocks, config.block_size, model.dtype, model.device)
-        self._runner = ModelRunner(model, cache, self._context_tokens)
+        self._runner = ModelRunner(model, cache, self._context_tokens, config)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sequences: dict[str, Sequence] = {}
         self._known: set[str] = set()
         self._known_lock = threading.Lock()
-        self._seen: dict[str, torch.Tensor] = {}
+        self._flight: Flight | None = None  # the step under way, while a next one is begun
         self._outputs: list[Output] = []
         self._steps = 0
         self._last_step = 0.0
@@ -158,12 +167,13 @@ class BatchEngine:
         """Engine thread: commands, a step, its outputs. Without work it waits and uses no CPU."""
         if self._config.threads:
             torch.set_num_threads(self._config.threads)
+        self._use_device()
         self._warm_up()
         warm.set()
         stopping = False
         while not stopping:
             stopping = self._take_commands()
-            if self._sequences and not self._held and not stopping and not self._step():
+            if not stopping and self._may_step and not self._step():
                 return  # the device is lost: no outputs, so that the jobs move
             if stopping:
                 for sequence in list(self._sequences.values()):
@@ -188,7 +198,11 @@ class BatchEngine:
     @property
     def _idle(self) -> bool:
         """There is nothing to do before the next command."""
-        return (self._held or not self._sequences) and not self._outputs
+        return not self._may_step and not self._outputs
+
+    @property
+    def _may_step(self) -> bool:
+        return self._flight is not None or (bool(self._sequences) and not self._held)
 
     def _begin(self, request: EngineRequest) -> None:
         sequence = Sequence(request)
@@ -202,29 +216,53 @@ class BatchEngine:
             self._finish(sequence, Finish.CANCELLED)
 
     def _step(self) -> bool:
-        """Schedule → run → postprocess. False when the device itself is lost.
+        """Begin the next step, then hand out the one before it. False when the device itself is lost.
 
         A step without enough memory is tried again with less in it; any other failure ends the step's requests.
         """
-        chunks = self._scheduler.schedule()
+        before, self._flight = self._flight, None
+        chunks = [] if self._held else self._scheduler.schedule()
+        failure: Exception | None = None
         try:
-            tokens = self._compute(chunks)
-        except Exception as error:  # any failure of model code must end its requests, visibly
-            if _device_lost(error):
-                log.error("device_lost", error=str(error))
-                return False
-            if _out_of_memory(error) and self._try_with_less(chunks):
-                return True
-            log.exception("step_failed", requests=len(chunks))
-            for chunk in chunks:
-                message = "The engine failed on this answer."
-                self._finish(chunk.sequence, Finish.ERROR, code="engine_error", message=message)
-        else:
-            self._postprocess(chunks, tokens)
-        self._memory_waits = 0
-        self._steps += 1
+            begun = self._runner.launch(chunks) if chunks else None
+        except Exception as error:  # noqa: BLE001 any failure of model code must end its requests, visibly
+            begun, failure = None, error
+        try:
+            if before:
+                self._collect(before)
+            if begun and not self._lookahead:
+                self._collect(begun)
+                begun = None
+        except RuntimeError as error:  # what the device did later than it was asked
+            failure = error
+        self._flight = begun
+        if failure and not self._overcome(failure, chunks):
+            return False
         self._last_step = time.monotonic()
         return True
+
+    def _overcome(self, failure: Exception, chunks: list[Chunk]) -> bool:
+        """Do what can be done about a step that failed. False when the device itself is lost."""
+        if _device_lost(failure):
+            log.error("device_lost", error=str(failure))
+            return False
+        if _out_of_memory(failure) and self._try_with_less(chunks):
+            return True
+        log.error("step_failed", requests=len(chunks), exc_info=failure)
+        for chunk in chunks:
+            if self._runs(chunk.sequence):
+                message = "The engine failed on this answer."
+                self._finish(chunk.sequence, Finish.ERROR, code="engine_error", message=message)
+        self._count_step()
+        return True
+
+    def _count_step(self) -> None:
+        self._memory_waits = 0
+        self._steps += 1
+
+    def _runs(self, sequence: Sequence) -> bool:
+        """It did not end meanwhile."""
+        return self._sequences.get(sequence.request.request_id) is sequence
 
     def _try_with_less(self, chunks: list[Chunk]) -> bool:
         """After a step without enough memory: whether the next may do better, with less in it or a little later."""
@@ -238,48 +276,23 @@ class BatchEngine:
         self._memory_waits += 1
         return True
 
-    def _compute(self, chunks: list[Chunk]) -> dict[str, int]:
-        """Run the chunks and sample where they complete a sequence: request id → next id."""
-        logits = self._runner.forward(chunks)
-        rows = [row for row, chunk in enumerate(chunks) if chunk.completes]
-        if not rows:
-            return {}
-        sequences = [chunks[row].sequence for row in rows]
-        scores = logits if len(rows) == len(chunks) else logits[torch.tensor(rows, device=logits.device)]
-        params = [sequence.request.params for sequence in sequences]
-        if any(p.repetition_penalty != 1 for p in params):
-            seen = torch.stack([self._seen_ids(sequence) for sequence in sequences])
-            penalties = torch.tensor([p.repetition_penalty for p in params], device=scores.device)
-            scores = penalize(scores.float(), seen, penalties)
-        chosen = sample(scores, params, [len(sequence.ids) for sequence in sequences])
-        return {sequence.request.request_id: token for sequence, token in zip(sequences, chosen, strict=True)}
-
-    def _seen_ids(self, sequence: Sequence) -> torch.Tensor:
-        """Which ids occur so far, bool [vocab_size]; kept up to date only for requests with a penalty."""
-        key = sequence.request.request_id
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = torch.zeros(self._vocab_size, dtype=torch.bool, device=self._device)
-            if sequence.request.params.repetition_penalty != 1:
-                seen[torch.tensor(sequence.ids, device=self._device)] = True
-                self._seen[key] = seen
-        elif sequence.request.params.repetition_penalty != 1:
-            seen[sequence.ids[-1]] = True
-        return seen
-
-    def _postprocess(self, chunks: list[Chunk], tokens: dict[str, int]) -> None:
-        for chunk in chunks:
+    def _collect(self, flight: Flight) -> None:
+        """Wait for a step and hand out its ids."""
+        for chunk, token in zip(flight.chunks, flight.wait(), strict=True):
             sequence = chunk.sequence
-            sequence.computed += chunk.count
-            self._blocks.seal(sequence)
-            token = tokens.get(sequence.request.request_id)
-            if token is None:
+            if not self._runs(sequence):
                 continue
-            sequence.ids.append(token)
+            if chunk.completes:
+                sequence.pending -= 1
+                sequence.ids.append(token)
+            self._blocks.seal(sequence)
+            if not chunk.completes:
+                continue
             if reason := self._end_of(sequence):
                 self._finish(sequence, reason, token)
             else:
                 self._emit(sequence, ids=(token,))
+        self._count_step()
 
     @staticmethod
     def _end_of(sequence: Sequence) -> Finish | None:
@@ -294,7 +307,7 @@ class BatchEngine:
         """The one way a request ends: its blocks are freed, its last Output is made."""
         request_id = sequence.request.request_id
         del self._sequences[request_id]
-        self._seen.pop(request_id, None)
+        self._runner.forget(sequence)
         self._scheduler.remove(sequence)
         ids = () if token is None else (token,)
         self._emit(sequence, ids=ids, finish=reason, error_code=code or None, error_message=message or None)
@@ -313,17 +326,29 @@ class BatchEngine:
         sequence.first = False
         self._outputs.append(Output(sequence.request.request_id, ids, finish, cached, error_code, error_message))
 
+    def _use_device(self) -> None:
+        """Kernels are launched on the thread's own current device."""
+        if self._on_cuda:
+            torch.cuda.set_device(self._device)
+
     def _warm_up(self) -> None:
-        """One prefill and one decode step, so that the first request finds everything allocated."""
-        request = EngineRequest("warm-up", (0, 0, 0), SamplingParams(max_tokens=2), frozenset())
+        """Whole prefills and decode steps, so that the first request finds everything compiled and allocated."""
+        if uses_kernels(self._config, self._device) and self._on_cuda and not self._config.eager:
+            self._runner.build_ladder(capture=True)
+        longest = self._scheduler.max_batched_tokens if self._on_cuda else 0
+        for length in (3, min(longest, self._context_tokens - 2)):
+            if length > 0:
+                self._warm_up_with(EngineRequest("warm-up", (0,) * length, SamplingParams(max_tokens=2), frozenset()))
+        self._outputs.clear()
+        self._steps = self._scheduler.prompt_tokens = self._scheduler.cached_tokens = 0
+
+    def _warm_up_with(self, request: EngineRequest) -> None:
         self._begin(request)
-        while self._sequences:
+        while self._sequences or self._flight:
             if not self._step():
                 raise EngineError("engine_error", "The device failed while the engine warmed up.")
         if any(output.finish is Finish.ERROR for output in self._outputs):
             raise EngineError("engine_error", "The model failed while the engine warmed up.")
-        self._outputs.clear()
-        self._steps = self._scheduler.prompt_tokens = self._scheduler.cached_tokens = 0
 
 
 def _check_params(params: SamplingParams) -> None:

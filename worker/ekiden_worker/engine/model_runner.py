@@ -1,19 +1,30 @@
 """Turns the chunks of a step into a batch and runs the model on it."""
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
 import structlog
 import torch
 from transformers import PreTrainedModel
 
-from ekiden_worker.engine.attention import IMPLEMENTATION, Probe
+from ekiden_worker.engine.attention import IMPLEMENTATION, Attention, Probe
 from ekiden_worker.engine.batch import Batch, Forward
 from ekiden_worker.engine.block_manager import TRASH_BLOCK
+from ekiden_worker.engine.chooser import Chooser
+from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.decoder import Decoder
+from ekiden_worker.engine.flight import Flight
+from ekiden_worker.engine.inputs import ROW_FIELDS, known_ids, row_fields, uploaded
 from ekiden_worker.engine.interface import EngineError, EngineRequest, SamplingParams
 from ekiden_worker.engine.kv_cache import CacheShape, KVCache
-from ekiden_worker.engine.operations import TorchOperations
+from ekiden_worker.engine.operations import Operations, TorchOperations
 from ekiden_worker.engine.scheduler import Chunk
 from ekiden_worker.engine.sdpa_attention import SdpaAttention
 from ekiden_worker.engine.sequence import Sequence
+
+if TYPE_CHECKING:
+    from ekiden_worker.engine.decode_ladder import DecodeLadder
 
 log = structlog.get_logger()
 
@@ -21,6 +32,11 @@ _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 # How far our forward pass may be from transformers', ‖ours − theirs‖ / ‖theirs‖: rounding alone stays below.
 _FURTHEST = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """How many ids the model knows."""
+    return int(model.get_input_embeddings().weight.shape[0])  # type: ignore[index]
 
 
 def longest_context(model: PreTrainedModel) -> int:
@@ -52,6 +68,13 @@ def probe_cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
     return [probe.shapes[layer] for layer in range(len(probe.shapes))]
 
 
+def uses_kernels(config: EngineConfig, device: torch.device) -> bool:
+    """Whether Triton's kernels run on this device, or were asked for."""
+    if config.kernels is not None:
+        return config.kernels
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
 class HuggingFaceForward:
     """A `Forward` by transformers' own code: for every model that uses its attention interface."""
 
@@ -73,32 +96,88 @@ class HuggingFaceForward:
 class ModelRunner:
     """Owns the KV cache and runs the model. Engine thread only."""
 
-    def __init__(self, model: PreTrainedModel, cache: KVCache, context_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, cache: KVCache, context_tokens: int, config: EngineConfig) -> None:
         self._cache = cache
         self._device = model.device
+        self._kernels = uses_kernels(config, model.device)
+        self._sampled = torch.zeros(config.max_running, dtype=torch.long, device=self._device)
+        self._chooser = Chooser(vocabulary_size(model), self._device)
         theirs = HuggingFaceForward(model)
         self._forward = self._own_forward(model, context_tokens, theirs) or theirs
+        self._ladder: DecodeLadder | None = None
+        self._most_rows, self._most_blocks = config.max_running, -(-context_tokens // cache.block_size)
 
-    def forward(self, chunks: list[Chunk]) -> torch.Tensor:
-        """Compute the chunks, decodes first. Returns logits [chunks, vocab_size] of each chunk's last id."""
-        return self._forward(self._batch(chunks))
+    @torch.inference_mode()
+    def build_ladder(self, capture: bool) -> None:
+        """Prepare decode steps of fixed shapes, as CUDA graphs if `capture`, which takes seconds. With kernels only."""
+        from ekiden_worker.engine.decode_ladder import DecodeLadder
+
+        ladder = DecodeLadder(self._forward, self._cache, self._most_rows, self._most_blocks, self._sampled)
+        ladder.build(capture)
+        self._ladder = ladder
+
+    @torch.inference_mode()
+    def launch(self, chunks: list[Chunk]) -> Flight:
+        """Begin a step, decodes first; its sequences count as computed so far from now on.
+
+        When this fails nothing has changed.
+        """
+        count = len(chunks)
+        if self._ladder and all(chunk.count == 1 for chunk in chunks):
+            logits = self._ladder.run(chunks)
+        else:
+            logits = self._forward(self._batch(chunks))
+            self._sampled[:count] = logits.argmax(-1)
+        chosen = self._sampled[:count]
+        self._chooser.choose(logits, chunks, chosen)
+        flight = self._flight(chunks, chosen)
+        for row, chunk in enumerate(chunks):
+            sequence = chunk.sequence
+            sequence.computed += chunk.count
+            sequence.pending += chunk.completes
+            sequence.row = row
+        return flight
+
+    def forget(self, sequence: Sequence) -> None:
+        """A request ended."""
+        self._chooser.forget(sequence)
+
+    def _flight(self, chunks: list[Chunk], chosen: torch.Tensor) -> Flight:
+        if self._device.type == "cpu":
+            return Flight(chunks, chosen.clone(), None)
+        ids = torch.empty(len(chunks), dtype=torch.long, pin_memory=True)
+        ids.copy_(chosen, non_blocking=True)
+        landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        landed.record()
+        return Flight(chunks, ids, landed)
 
     def _batch(self, chunks: list[Chunk]) -> Batch:
-        ids: list[int] = []
-        positions: list[int] = []
-        last: list[int] = []
-        for chunk in chunks:
-            sequence, start = chunk.sequence, chunk.sequence.computed
-            ids += sequence.ids[start : start + chunk.count]
-            positions += range(start, start + chunk.count)
-            last.append(len(ids) - 1)
-        attention = SdpaAttention(self._cache, chunks)
-        return Batch(self._tensor(ids), self._tensor(positions), self._tensor(last), attention)
+        counts = [chunk.count for chunk in chunks]
+        rows = np.zeros((sum(counts), ROW_FIELDS), dtype=np.int32)
+        row_fields(chunks, rows)
+        fields = uploaded(rows, self._device)
+        ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
+        last = uploaded(np.cumsum(counts, dtype=np.int32) - 1, self._device)
+        return Batch(ids, fields[:, 1].long(), last.long(), self._attention(chunks))
+
+    def _attention(self, chunks: list[Chunk]) -> Attention:
+        if not self._kernels:
+            return SdpaAttention(self._cache, chunks)
+        from ekiden_worker.engine.triton_attention import TritonAttention
+
+        return TritonAttention.of(self._cache, chunks)
+
+    def _operations(self) -> Operations:
+        if not self._kernels:
+            return TorchOperations()
+        from ekiden_worker.engine.triton_attention import TritonOperations
+
+        return TritonOperations()
 
     def _own_forward(self, model: PreTrainedModel, context_tokens: int, theirs: Forward) -> Forward | None:
         """Our own forward pass, if it is made for the model and computes the same."""
         try:
-            ours = Decoder(model, context_tokens, TorchOperations())
+            ours = Decoder(model, context_tokens, self._operations())
         except ValueError as reason:
             log.info("forward_of_transformers", model=type(model).__name__, reason=str(reason))
             return None
@@ -113,9 +192,6 @@ class ModelRunner:
         prompt = tuple(range(min(self._cache.block_size, context_tokens)))
         sequence = Sequence(EngineRequest("probe", prompt, SamplingParams(max_tokens=1), frozenset()))
         sequence.block_table = [TRASH_BLOCK]
-        batch = self._batch([Chunk(sequence, len(prompt))])
+        batch = self._batch([Chunk.of(sequence, len(prompt))])
         expected = theirs(batch).double()
         return float((ours(batch).double() - expected).norm() / expected.norm())
-
-    def _tensor(self, values: list[int]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)

@@ -43,8 +43,8 @@ def penalize(logits: torch.Tensor, seen: torch.Tensor, penalties: torch.Tensor) 
 @torch.inference_mode()
 def sample(
     logits: torch.Tensor, params: AbstractSequence[SamplingParams], positions: AbstractSequence[int]
-) -> list[int]:
-    """The next id of each row of `logits` [rows, vocab_size], penalties already applied."""
+) -> torch.Tensor:
+    """The next id of each row of `logits` [rows, vocab_size], penalties already applied: int64 [rows]."""
     chosen = logits.argmax(-1)
     random_rows = [row for row, p in enumerate(params) if p.temperature > 0]
     filtered = [row for row in random_rows if _filters(params[row])]
@@ -56,8 +56,7 @@ def sample(
             draws = uniform(_longs([p.seed for p in some], logits), _longs([positions[row] for row in rows], logits))
             temperatures = _doubles([p.temperature for p in some], logits)
             chosen[index] = choose(logits[index].double() / temperatures[:, None], some, draws)
-    result: list[int] = chosen.tolist()
-    return result
+    return chosen
 
 
 def _filters(params: SamplingParams) -> bool:

@@ -15,11 +15,13 @@ class Chunk:
 
     sequence: Sequence
     count: int
+    completes: bool
+    """After this chunk the model has seen all ids, so the next one can be sampled."""
 
-    @property
-    def completes(self) -> bool:
-        """After this chunk the model has seen all ids, so the next one can be sampled."""
-        return self.count == self.sequence.remaining
+    @classmethod
+    def of(cls, sequence: Sequence, count: int) -> "Chunk":
+        """The chunk that follows what the sequence has computed."""
+        return cls(sequence, count, count == sequence.remaining)
 
 
 class Scheduler:
@@ -28,7 +30,7 @@ class Scheduler:
     def __init__(self, blocks: BlockManager, max_running: int, max_batched_tokens: int) -> None:
         self._blocks = blocks
         self._max_running = max_running
-        self._max_batched_tokens = max_batched_tokens
+        self.max_batched_tokens = max_batched_tokens
         # Below the two above after a step that found too little memory.
         self._room = max_running
         self._budget = max_batched_tokens
@@ -48,7 +50,7 @@ class Scheduler:
         if sequence in self.running:
             self.running.remove(sequence)
             self._room = min(self._room + 1, self._max_running)
-            self._budget = min(2 * self._budget, self._max_batched_tokens)
+            self._budget = min(2 * self._budget, self.max_batched_tokens)
         else:
             self.waiting.remove(sequence)
         self._blocks.release(sequence)
@@ -59,7 +61,7 @@ class Scheduler:
         Prompts give way first, then the youngest answers. It widens again as sequences end. False when the step was as
         small as it gets.
         """
-        least = min(LEAST_BATCHED_TOKENS, self._max_batched_tokens)
+        least = min(LEAST_BATCHED_TOKENS, self.max_batched_tokens)
         if self._budget > least and any(chunk.count > 1 for chunk in chunks):
             self._budget = max(least, self._budget // 2)
             return True
@@ -71,7 +73,7 @@ class Scheduler:
         return True
 
     def schedule(self) -> list[Chunk]:
-        """The next step: chunks of one id first. Empty only when nothing is running or waiting."""
+        """The next step, chunks of one id first. Empty when nothing can go on before the step under way has ended."""
         decodes = self._decodes()
         budget = self._budget - len(decodes)
         prefills: list[Chunk] = []
@@ -91,13 +93,13 @@ class Scheduler:
     def _decodes(self) -> list[Chunk]:
         chunks: list[Chunk] = []
         for sequence in list(self.running):
-            if sequence.remaining != 1 or sequence not in self.running:
+            if sequence.remaining != 1 or sequence.exhausted or sequence not in self.running:
                 continue
-            while not self._blocks.grow(sequence, len(sequence.ids)):
+            while not self._blocks.grow(sequence, sequence.length):
                 if self._preempt_youngest() is sequence:
                     break
             else:
-                chunks.append(Chunk(sequence, 1))
+                chunks.append(Chunk.of(sequence, 1))
         return [chunk for chunk in chunks if chunk.sequence in self.running]
 
     def _preempt_youngest(self) -> Sequence:
@@ -110,10 +112,12 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, budget: int) -> Chunk | None:
         count = min(budget, sequence.remaining)
-        return Chunk(sequence, count) if self._blocks.grow(sequence, sequence.computed + count) else None
+        return Chunk.of(sequence, count) if self._blocks.grow(sequence, sequence.computed + count) else None
 
     def _admit(self, budget: int) -> Chunk | None:
         sequence = self.waiting[0]
+        if sequence.pending:
+            return None  # taken out in mid-step: which ids to begin again with is not known yet
         self._blocks.reuse_prefix(sequence)
         reused = sequence.computed
         chunk = self._chunk(sequence, budget)

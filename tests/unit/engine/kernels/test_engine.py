@@ -1,0 +1,69 @@
+"""Engines that compute with the kernels, and with decode steps of fixed shapes, answer as transformers does."""
+
+from copy import deepcopy
+
+import pytest
+from transformers import PreTrainedModel
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+from ekiden_worker.engine.config import EngineConfig
+from ekiden_worker.engine.decode_ladder import ladder_sizes
+from ekiden_worker.engine.decoder import Decoder
+from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.interface import SamplingParams
+from ekiden_worker.engine.kernels import attention
+from tests.support.engine import Collector
+from tests.unit.engine.conftest import tiny_model
+from tests.unit.engine.kernels import DEVICE
+from tests.unit.engine.test_greedy import assert_greedy, prompts
+
+Answers = list[list[int]]
+
+
+@pytest.fixture(autouse=True)
+def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter runs them one after the other."""
+    monkeypatch.setattr(attention, "_BUSY_PROGRAMS", 16)
+
+
+def answers(model: PreTrainedModel, config: EngineConfig, cases: list[list[int]], params: SamplingParams) -> Answers:
+    """What an engine of this config generates; with kernels its decode steps have fixed shapes."""
+    engine = BatchEngine(model, config)
+    if config.kernels and DEVICE.type == "cpu":
+        engine._runner.build_ladder(capture=False)  # on a GPU it is captured at start
+    collector = Collector(engine)
+    engine.start(collector)
+    found = collector.run(cases, params)
+    engine.stop()
+    engine.check_integrity()
+    return found
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox"])
+def test_greedy_answers(kind: str) -> None:
+    model = deepcopy(tiny_model(kind)).to(DEVICE)
+    config = EngineConfig(kernels=True, lookahead=True, block_size=16, max_batched_tokens=16, max_running=3)
+    assert isinstance(BatchEngine(model, config)._runner._forward, Decoder) == (kind != "gptneox")
+    cases = prompts(3, longest=25)
+    for prompt, answer in zip(cases, answers(model, config, cases, SamplingParams(max_tokens=4)), strict=True):
+        assert_greedy(model, prompt, answer)
+
+
+def test_sampled_answers_are_those_of_any_other_engine() -> None:
+    model = deepcopy(tiny_model("llama")).to(DEVICE)
+    params = SamplingParams(max_tokens=4, temperature=0.9, top_p=0.9, repetition_penalty=1.2, seed=5)
+    cases = prompts(3, longest=25)
+    plain = EngineConfig(kernels=False, lookahead=False, max_running=3)
+    assert answers(model, EngineConfig(kernels=True, max_running=3), cases, params) == answers(
+        model, plain, cases, params
+    )
+
+
+@pytest.mark.parametrize("most", [1, 2, 5, 8, 32, 100])
+def test_a_ladder_has_a_rung_for_every_batch(most: int) -> None:
+    sizes = ladder_sizes(most)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == most
+    for rows in range(9, most + 1):
+        assert min(size for size in sizes if size >= rows) - rows < 8

@@ -1,0 +1,39 @@
+"""A matrix times one row: what a single answer's decode step is made of, bound by the memory that holds the weights."""
+
+import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _one_row(  # type: ignore[no-untyped-def]
+    row, weight, bias, out, size, rows, BIAS: tl.constexpr, OUT: tl.constexpr, STEP: tl.constexpr
+):
+    """OUT numbers of the result a program."""
+    o = tl.program_id(0) * OUT + tl.arange(0, OUT)
+    k = tl.arange(0, STEP)
+    total = tl.zeros([OUT, STEP], tl.float32)
+    at = weight + o[:, None].to(tl.int64) * size + k[None, :]
+    for start in range(0, size, STEP):
+        inside = start + k < size
+        x = tl.load(row + start + k, mask=inside, other=0.0).to(tl.float32)
+        w = tl.load(at + start, mask=(o[:, None] < rows) & inside[None, :], other=0.0).to(tl.float32)
+        total += w * x[None, :]
+    result = tl.sum(total, 1)
+    if BIAS:
+        result += tl.load(bias + o, mask=o < rows, other=0.0).to(tl.float32)
+    tl.store(out + o, result.to(out.dtype.element_ty), mask=o < rows)
+
+
+def one_row(
+    row: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out_block: int = 8, step: int = 512,
+    warps: int = 4, stages: int = 3,
+) -> torch.Tensor:  # fmt: skip
+    """[1, in_features] → [1, out_features]; `weight` [out_features, in_features], contiguous."""
+    rows, size = weight.shape
+    out = torch.empty((1, rows), dtype=row.dtype, device=row.device)
+    _one_row[(triton.cdiv(rows, out_block),)](
+        row, weight, row if bias is None else bias, out, size, rows, BIAS=bias is not None, OUT=out_block, STEP=step,
+        num_warps=warps, num_stages=stages,
+    )  # fmt: skip
+    return out

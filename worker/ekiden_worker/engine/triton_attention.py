@@ -1,0 +1,104 @@
+"""Attention and the steps between matrix products by the Triton kernels: for CUDA devices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ekiden_worker.engine.attention import Attention
+from ekiden_worker.engine.inputs import Array, slots_of, tables_of, uploaded
+from ekiden_worker.engine.kernels import attention as kernels
+from ekiden_worker.engine.kernels import layers
+from ekiden_worker.engine.kv_cache import KVCache
+from ekiden_worker.engine.operations import Heads, Norm, Rotation
+from ekiden_worker.engine.scheduler import Chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Decodes:
+    """The sequences of the first rows, one row each."""
+
+    tables: torch.Tensor  # [sequences, blocks], int32
+    lengths: torch.Tensor  # [sequences], int32: ids that each row sees, itself included
+
+
+@dataclass(frozen=True, slots=True)
+class Prefills:
+    """The chunks of the rows behind them."""
+
+    tables: torch.Tensor  # [chunks, blocks], int32
+    tiles: torch.Tensor  # [tiles, 4], int32 (see kernels.attention.tiles_of)
+
+
+class TritonAttention:
+    """One step (see `attention.Attention`): first the rows of sequences that decode, one id each, then prefills."""
+
+    def __init__(
+        self, cache: KVCache, slots: torch.Tensor, decodes: Decodes | None = None, prefills: Prefills | None = None
+    ) -> None:
+        """`slots` [rows], int32: the place of each row's keys and values, block · block_size + place in the block."""
+        self._cache = cache
+        self._slots = slots
+        self._decodes = decodes
+        self._prefills = prefills
+
+    @classmethod
+    def of(cls, cache: KVCache, chunks: list[Chunk]) -> "TritonAttention":
+        """For a step of these chunks, those of one id first."""
+
+        def upload(array: Array) -> torch.Tensor:
+            return uploaded(array, cache.device)
+
+        split = sum(chunk.count == 1 for chunk in chunks)
+        decodes = prefills = None
+        if split:
+            lengths = np.array([chunk.sequence.computed + 1 for chunk in chunks[:split]], dtype=np.int32)
+            decodes = Decodes(upload(tables_of(chunks[:split])), upload(lengths))
+        if split < len(chunks):
+            tiles, row = list[tuple[int, int, int, int]](), split
+            for number, chunk in enumerate(chunks[split:]):
+                tiles += kernels.tiles_of(row, chunk.count, chunk.sequence.computed, number)
+                row += chunk.count
+            prefills = Prefills(upload(tables_of(chunks[split:])), upload(np.array(tiles, dtype=np.int32)))
+        return cls(cache, upload(slots_of(chunks, cache.block_size)), decodes, prefills)
+
+    def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
+        layers.write(key, value, self._slots, self._cache.keys[layer], self._cache.values[layer])
+
+    def attend(self, layer: int, query: torch.Tensor, scale: float) -> torch.Tensor:
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        first = 0
+        if self._decodes:
+            first = self._decodes.lengths.shape[0]
+            given = self._decodes.tables, self._decodes.lengths
+            kernels.decode(query[:first], keys, values, *given, scale, out[:first])
+        if self._prefills:
+            kernels.prefill(query, keys, values, self._prefills.tables, self._prefills.tiles, scale, out)
+        return out
+
+    def place(self, layer: int, rows: torch.Tensor, rotation: Rotation, query_heads: int) -> torch.Tensor:
+        """Rotate and `write` in one; returns the queries (see kernels.layers.place)."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        return layers.place(rows, rotation.cos, rotation.sin, self._slots, keys, values, query_heads)
+
+
+class TritonOperations:
+    """`Operations` by kernels, with a step's `TritonAttention`."""
+
+    def norm(self, rows: torch.Tensor, norm: Norm) -> torch.Tensor:
+        flat = rows.reshape(-1, rows.shape[-1])
+        return layers.add_norm(flat, None, norm.weight, norm.epsilon).view(rows.shape)
+
+    def add_norm(self, stream: torch.Tensor, more: torch.Tensor | None, norm: Norm) -> torch.Tensor:
+        return layers.add_norm(stream, more, norm.weight, norm.epsilon)
+
+    def place(
+        self, rows: torch.Tensor, heads: Heads, rotation: Rotation, layer: int, attention: Attention
+    ) -> torch.Tensor:
+        if not isinstance(attention, TritonAttention):
+            raise TypeError("kernels place rows through their own attention")
+        return attention.place(layer, rows, rotation, heads.query)
+
+    def gate(self, rows: torch.Tensor) -> torch.Tensor:
+        return layers.gate(rows)
