@@ -37,7 +37,8 @@ log = structlog.get_logger()
 STOP_TIMEOUT_S = 10.0
 FIRST_MEMORY_WAIT_S, MEMORY_WAITS = 0.05, 5  # each twice as long as the one before: 1.6 s in all
 CPU_CACHE_BYTES = 1 << 30
-CUDA_MEMORY_SHARE = 0.85  # of what is free when the weights are loaded; the rest is for activations
+# Of what is free when the weights are loaded, what is left for activations and CUDA graphs: the smaller of the two.
+CUDA_RESERVE_BYTES, CUDA_RESERVE_SHARE = 3 << 30, 0.15
 CPU_BATCHED_TOKENS = 256
 CUDA_BATCHED_TOKENS = 2048
 
@@ -80,7 +81,7 @@ class BatchEngine:
         if self._device.type == "cpu":
             return max(context, CPU_CACHE_BYTES // token_bytes)
         free, _ = torch.cuda.mem_get_info(self._device)
-        tokens = int(free * CUDA_MEMORY_SHARE) // token_bytes
+        tokens = int(free - min(CUDA_RESERVE_BYTES, CUDA_RESERVE_SHARE * free)) // token_bytes
         if tokens < self._config.block_size:
             raise EngineError("not_supported", f"{free >> 20} MiB of GPU memory are left: too little for a KV cache.")
         return tokens
