@@ -40,6 +40,7 @@ CPU_CACHE_BYTES = 1 << 30
 # Of what is free when the weights are loaded, what is left for activations and CUDA graphs: the smaller of the two.
 CUDA_RESERVE_BYTES, CUDA_RESERVE_SHARE = 3 << 30, 0.15
 CPU_BATCHED_TOKENS = 256
+CUDA_WARM_UP_TOKENS = (3, 20, 40, 80, 160, 320, 640, 1280, 2600)  # a GPU has other code for each size of a product
 CUDA_BATCHED_TOKENS = 2048
 
 
@@ -336,10 +337,9 @@ class BatchEngine:
         """Whole prefills and decode steps, so that the first request finds everything compiled and allocated."""
         if uses_kernels(self._config, self._device) and self._on_cuda and not self._config.eager:
             self._runner.build_ladder(capture=True)
-        longest = self._scheduler.max_batched_tokens if self._on_cuda else 0
-        for length in (3, min(longest, self._context_tokens - 2)):
-            if length > 0:
-                self._warm_up_with(EngineRequest("warm-up", (0,) * length, SamplingParams(max_tokens=2), frozenset()))
+        for length in CUDA_WARM_UP_TOKENS if self._on_cuda else (3,):
+            prompt = (0,) * max(1, min(length, self._context_tokens - 2))
+            self._warm_up_with(EngineRequest("warm-up", prompt, SamplingParams(max_tokens=2), frozenset()))
         self._outputs.clear()
         self._steps = self._scheduler.prompt_tokens = self._scheduler.cached_tokens = 0
 

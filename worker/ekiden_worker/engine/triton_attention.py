@@ -8,8 +8,9 @@ import torch
 from ekiden_worker.engine.attention import Attention
 from ekiden_worker.engine.inputs import Array, slots_of, tables_of, uploaded
 from ekiden_worker.engine.kernels import attention as kernels
-from ekiden_worker.engine.kernels import layers
+from ekiden_worker.engine.kernels import layers, linear
 from ekiden_worker.engine.kv_cache import KVCache
+from ekiden_worker.engine.linears import OneRow
 from ekiden_worker.engine.operations import Heads, Norm, Rotation
 from ekiden_worker.engine.scheduler import Chunk
 
@@ -85,6 +86,8 @@ class TritonAttention:
 
 class TritonOperations:
     """`Operations` by kernels, with a step's `TritonAttention`."""
+
+    one_row: OneRow | None = staticmethod(linear.one_row)
 
     def norm(self, rows: torch.Tensor, norm: Norm) -> torch.Tensor:
         flat = rows.reshape(-1, rows.shape[-1])

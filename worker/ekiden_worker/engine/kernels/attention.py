@@ -9,12 +9,16 @@ import torch
 import triton
 import triton.language as tl
 
-_BUSY_PROGRAMS = 4096  # enough to fill a large GPU several times
+_BUSY_PROGRAMS = 8192  # enough to fill a large GPU several times
 _MOST_SPLITS = 16
 _QUERY_TILE = 64
+_LEAST_SIZE = 16  # of what a matrix unit takes
+
+# A kernel is compiled for what its arguments are divisible by; these would have it compiled again in mid-service.
+_FROM_STEP_TO_STEP = ("tables", "table_row")
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_alone(  # type: ignore[no-untyped-def]
     query, keys, values, tables, lengths, out, parts, weights, scale,
     query_row, query_head, block_stride, head_stride, table_row, KV,
@@ -60,7 +64,7 @@ def _decode_alone(  # type: ignore[no-untyped-def]
         tl.store(parts + index * SIZE + d, found, mask=d < SIZE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_group(  # type: ignore[no-untyped-def]
     query, keys, values, tables, lengths, out, parts, weights, scale,
     query_row, query_head, block_stride, head_stride, table_row, KV,
@@ -133,7 +137,7 @@ def _join(  # type: ignore[no-untyped-def]
     tl.store(to, joined.to(out.dtype.element_ty), mask=d < SIZE)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _prefill(  # type: ignore[no-untyped-def]
     query, keys, values, tables, tiles, out, scale,
     query_row, query_head, out_row, block_stride, head_stride, table_row,
@@ -201,7 +205,7 @@ def decode(
     if splits > 1:
         parts = torch.empty((rows, kv_heads, splits, group, size), dtype=torch.float32, device=out.device)
         weights = torch.empty((rows, kv_heads, splits, group), dtype=torch.float32, device=out.device)
-    padded = triton.next_power_of_2(size)
+    padded = max(_LEAST_SIZE, triton.next_power_of_2(size))
     given = (query, keys, values, tables, lengths, out, parts, weights, scale)
     strides = (*query.stride()[:2], *keys.stride()[:2], tables.stride(0))
     grid = (rows, kv_heads, splits)
@@ -212,8 +216,8 @@ def decode(
         )  # fmt: skip
     else:
         _decode_group[grid](
-            *given, *strides, kv_heads, SPLITS=splits, GROUP=group, TILE=max(16, triton.next_power_of_2(group)),
-            SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size, STEP=64, num_warps=4, num_stages=3,
+            *given, *strides, kv_heads, SPLITS=splits, GROUP=group,
+            TILE=max(_LEAST_SIZE, triton.next_power_of_2(group)), SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size, STEP=64, num_warps=4, num_stages=3,
         )  # fmt: skip
     if splits > 1:
         _join[(rows, heads)](
@@ -237,7 +241,7 @@ def prefill(
     """
     heads, size = query.shape[1:]
     kv_heads, block_size = keys.shape[1:3]
-    padded = triton.next_power_of_2(size)
+    padded = max(_LEAST_SIZE, triton.next_power_of_2(size))
     wide = query.dtype == torch.float32 or padded > 128
     _prefill[(tiles.shape[0], heads)](
         query, keys, values, tables, tiles, out, scale, *query.stride()[:2], out.stride(0), *keys.stride()[:2],

@@ -4,6 +4,9 @@ import torch
 import triton
 import triton.language as tl
 
+# Of 36 combinations the best for each of five weights between 4,096² and 32,000 × 4,096 on an H200.
+_OUT, _STEP = 4, 1024
+
 
 @triton.jit
 def _one_row(  # type: ignore[no-untyped-def]
@@ -25,15 +28,12 @@ def _one_row(  # type: ignore[no-untyped-def]
     tl.store(out + o, result.to(out.dtype.element_ty), mask=o < rows)
 
 
-def one_row(
-    row: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, out_block: int = 8, step: int = 512,
-    warps: int = 4, stages: int = 3,
-) -> torch.Tensor:  # fmt: skip
+def one_row(row: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """[1, in_features] → [1, out_features]; `weight` [out_features, in_features], contiguous."""
     rows, size = weight.shape
     out = torch.empty((1, rows), dtype=row.dtype, device=row.device)
-    _one_row[(triton.cdiv(rows, out_block),)](
-        row, weight, row if bias is None else bias, out, size, rows, BIAS=bias is not None, OUT=out_block, STEP=step,
-        num_warps=warps, num_stages=stages,
+    _one_row[(triton.cdiv(rows, _OUT),)](
+        row, weight, row if bias is None else bias, out, size, rows, BIAS=bias is not None, OUT=_OUT, STEP=_STEP,
+        num_warps=2, num_stages=2,
     )  # fmt: skip
     return out
