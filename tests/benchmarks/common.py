@@ -1,12 +1,15 @@
 """What the benchmarks share: paired timings, and a last line of JSON that says whether the asked figures were met."""
 
 import json
+import math
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import linear_regression, median
 from typing import NoReturn
+
+LONGEST_ROUND_S = 300.0  # of a real model, also where it is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ def in_turns(pairs: int, ours: Callable[[int], object], theirs: Callable[[int], 
 def slope(points: Mapping[int, float]) -> float:
     """How much the values grow for each step of their keys, by least squares."""
     return linear_regression(list(points), list(points.values())).slope
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least value that `share` of all are not above; one that was measured, also of a few."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def report(figures: Mapping[str, object], missed: list[str]) -> NoReturn:

@@ -78,14 +78,14 @@ class Load:
         self.by_job: dict[bytes, Answer] = {}
         self._name = secrets.token_hex(4)  # ids are kept: another load on the same store must have others
 
-    def ask(self, line: "Line", tokens: int) -> Answer:
-        """Send a chat; its seed is its number, so each answer has a text of its own."""
+    def ask(self, line: "Line", tokens: int, **fields: object) -> Answer:
+        """Send a chat; its seed is its number, so each answer has a text of its own. `fields` replace the frame's."""
         answer = Answer(len(self.answers), tokens, line)
         self.answers.append(answer)
         params = {"max_tokens": tokens, "seed": answer.number}
         message = {"role": "user", "content": "Hello"}
         frame = {"type": "chat", "id": f"{self._name}-{answer.number}", "messages": [message], "params": params}
-        line.send(TEXT, json.dumps(frame).encode())
+        line.send(TEXT, json.dumps(frame | fields).encode())
         return answer
 
     def on_other(self, payload: bytes) -> None:
@@ -216,9 +216,9 @@ class Line(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def loaded(url: str, sockets: int) -> AsyncIterator[Load]:
-    """A load over so many open sockets for the length of an `async with` block."""
-    load, loop = Load(), asyncio.get_running_loop()
+async def loaded(url: str, sockets: int, load: Load | None = None) -> AsyncIterator[Load]:
+    """A load, a new one if none is given, over so many open sockets for the length of an `async with` block."""
+    load, loop = load or Load(), asyncio.get_running_loop()
     host, _, port = urlsplit(url).netloc.partition(":")
     for _ in range(sockets):
         _, line = await loop.create_connection(lambda: Line(load, url), host, int(port))
