@@ -61,6 +61,11 @@ def test_every_parameter_is_documented() -> None:
         assert re.search(rf"^\| `{name}` \|", PROTOCOL, re.MULTILINE), name
 
 
+def test_the_table_of_benchmarks_is_what_make_bench_runs() -> None:
+    rows = re.findall(r"^\| `(bench_\w+)` \|", OPERATIONS, re.MULTILINE)
+    assert rows == sorted(path.stem for path in (ROOT / "tests" / "benchmarks").glob("bench_*.py"))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_and_paths_lead_somewhere(page: Path) -> None:
     text = page.read_text()
