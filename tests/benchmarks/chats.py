@@ -1,7 +1,8 @@
 """Chats whose prompts have a wanted number of ids, cut out of a text.
 
 Each begins with a number of its own, so a prefix cache has nothing to offer, and brings a system message, for templates
-put a common one where there is none.
+put a common one where there is none. They ask for long answers: an end id is generated like any other here, but has no
+text, so a client would see a longer gap there.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from ekiden.protocol import Message
 from ekiden_worker.prompts import PromptFormat
 
 TEXT = Path(__file__).parents[2] / "LICENSE"
+REQUEST = "Explain it in a very long essay."
 LEAST_WORDS = 2
 STRIDE = 101  # words between the beginnings of two chats; prime, so that few begin at the same place
 
@@ -41,5 +43,8 @@ class Chats:
         """So many words of the text, which is a ring; half are the system's, which some formats do not show."""
         start = self._made * STRIDE
         words = [self._words[(start + number) % len(self._words)] for number in range(count)]
-        halves = {"system": words[: count // 2], "user": words[count // 2 :]}
-        return [{"role": role, "content": " ".join([f"{self._made}:", *half])} for role, half in halves.items()]
+        system, user = " ".join(words[: count // 2]), " ".join(words[count // 2 :])
+        return [
+            {"role": "system", "content": f"{self._made}: {system}"},
+            {"role": "user", "content": f"{self._made}: {REQUEST} {user}"},
+        ]
