@@ -2,9 +2,11 @@
 
 import random
 
+import pytest
+
 from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.interface import EngineRequest, SamplingParams
-from ekiden_worker.engine.scheduler import Scheduler
+from ekiden_worker.engine.scheduler import Budget, Scheduler
 from ekiden_worker.engine.sequence import Sequence
 
 
@@ -15,7 +17,7 @@ def sequence(name: str, ids: list[int], answer: int) -> Sequence:
 def test_a_random_history_of_schedules_keeps_the_books() -> None:
     source = random.Random(9)
     blocks = BlockManager(num_blocks=25, block_size=4)
-    scheduler = Scheduler(blocks, max_running=6, max_batched_tokens=20)
+    scheduler = Scheduler(blocks, max_running=6, budget=Budget(20))
     content: dict[int, tuple[int, ...]] = {}
     ended = 0
     for step in range(3000):
@@ -44,3 +46,21 @@ def test_a_random_history_of_schedules_keeps_the_books() -> None:
         blocks.check_integrity([*scheduler.running, *scheduler.waiting])
     assert ended > 100
     assert scheduler.preemptions > 10
+
+
+@pytest.mark.parametrize(
+    ("budget", "answers", "prompts"),
+    [
+        (Budget(256), 0, 256),
+        (Budget(256), 32, 224),
+        (Budget(2560, beside=1024, each=16, multiple=256), 0, 2560),
+        (Budget(2560, beside=1024, each=16, multiple=256), 1, 1023),
+        (Budget(2560, beside=1024, each=16, multiple=256), 100, 1536 - 100),
+        (Budget(2560, beside=1024, each=16, multiple=256), 256, 2560 - 256),
+        (Budget(100, beside=1024, each=16, multiple=256), 30, 70),
+        (Budget(300, multiple=256), 280, 20),
+        (Budget(16), 16, 0),
+    ],
+)
+def test_a_budget_leaves_prompts_what_answers_do_not_need(budget: Budget, answers: int, prompts: int) -> None:
+    assert budget.of_prompts(answers) == prompts

@@ -29,7 +29,7 @@ from ekiden_worker.engine.model_runner import (
     uses_kernels,
     vocabulary_size,
 )
-from ekiden_worker.engine.scheduler import Chunk, Scheduler
+from ekiden_worker.engine.scheduler import Budget, Chunk, Scheduler
 from ekiden_worker.engine.sequence import Sequence
 
 log = structlog.get_logger()
@@ -39,9 +39,9 @@ FIRST_MEMORY_WAIT_S, MEMORY_WAITS = 0.05, 5  # each twice as long as the one bef
 CPU_CACHE_BYTES = 1 << 30
 # Of what is free when the weights are loaded, what is left for activations and CUDA graphs: the smaller of the two.
 CUDA_RESERVE_BYTES, CUDA_RESERVE_SHARE = 3 << 30, 0.15
-CPU_BATCHED_TOKENS = 256
+CPU_BUDGET = Budget(256)
+CUDA_BUDGET = Budget(2560, beside=1024, each=16, multiple=256)
 CUDA_WARM_UP_TOKENS = (3, 20, 40, 80, 160, 320, 640, 1280, 2600)  # a GPU has other code for each size of a product
-CUDA_BATCHED_TOKENS = 2048
 
 
 class BatchEngine:
@@ -62,8 +62,9 @@ class BatchEngine:
         num_blocks = 1 + math.ceil(cache_tokens / config.block_size)
         self._context_tokens = min(context, (num_blocks - 1) * config.block_size)
         self._blocks = BlockManager(num_blocks, config.block_size)
-        default_budget = CUDA_BATCHED_TOKENS if self._on_cuda else CPU_BATCHED_TOKENS
-        self._scheduler = Scheduler(self._blocks, config.max_running, config.max_batched_tokens or default_budget)
+        own = CUDA_BUDGET if self._on_cuda else CPU_BUDGET
+        budget = Budget(config.max_batched_tokens) if config.max_batched_tokens else own
+        self._scheduler = Scheduler(self._blocks, config.max_running, budget)
         cache = KVCache.of(shapes, num_blocks, config.block_size, model.dtype, model.device)
         self._runner = ModelRunner(model, cache, self._context_tokens, config)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -336,7 +337,7 @@ class BatchEngine:
     def _warm_up(self) -> None:
         """Whole prefills and decode steps, so that the first request finds everything compiled and allocated."""
         if uses_kernels(self._config, self._device) and self._on_cuda and not self._config.eager:
-            self._runner.build_ladder(capture=True)
+            self._runner.fix_shapes(self._scheduler.budget.most, capture=True)
         for length in CUDA_WARM_UP_TOKENS if self._on_cuda else (3,):
             prompt = (0,) * max(1, min(length, self._context_tokens - 2))
             self._warm_up_with(EngineRequest("warm-up", prompt, SamplingParams(max_tokens=2), frozenset()))

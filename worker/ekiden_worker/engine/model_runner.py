@@ -24,7 +24,7 @@ from ekiden_worker.engine.sdpa_attention import SdpaAttention
 from ekiden_worker.engine.sequence import Sequence
 
 if TYPE_CHECKING:
-    from ekiden_worker.engine.decode_ladder import DecodeLadder
+    from ekiden_worker.engine.fixed_steps import DecodeSteps, MixedSteps
 
 log = structlog.get_logger()
 
@@ -104,17 +104,25 @@ class ModelRunner:
         self._chooser = Chooser(vocabulary_size(model), self._device)
         theirs = HuggingFaceForward(model)
         self._forward = self._own_forward(model, context_tokens, theirs) or theirs
-        self._ladder: DecodeLadder | None = None
-        self._most_rows, self._most_blocks = config.max_running, -(-context_tokens // cache.block_size)
+        self._decode: DecodeSteps | None = None
+        self._mixed: MixedSteps | None = None
+        self._most = config.max_running
+        self._blocks = -(-context_tokens // cache.block_size)
 
     @torch.inference_mode()
-    def build_ladder(self, capture: bool) -> None:
-        """Prepare decode steps of fixed shapes, as CUDA graphs if `capture`, which takes seconds. With kernels only."""
-        from ekiden_worker.engine.decode_ladder import DecodeLadder
+    def fix_shapes(self, most_rows: int, capture: bool) -> None:
+        """Prepare steps of fixed shapes with up to `most_rows` rows, as CUDA graphs if `capture`. With kernels only.
 
-        ladder = DecodeLadder(self._forward, self._cache, self._most_rows, self._most_blocks, self._sampled)
-        ladder.build(capture)
-        self._ladder = ladder
+        Takes seconds.
+        """
+        from ekiden_worker.engine.fixed_steps import DecodeSteps, MixedSteps
+
+        shared = self._forward, self._cache, self._most, self._blocks, self._sampled
+        self._decode, self._mixed = DecodeSteps(*shared), MixedSteps(*shared, rows=most_rows)
+        if capture:
+            pool = torch.cuda.graph_pool_handle()
+            self._mixed.steps.capture(pool)
+            self._decode.steps.capture(pool)
 
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> Flight:
@@ -122,13 +130,15 @@ class ModelRunner:
 
         When this fails nothing has changed.
         """
-        count = len(chunks)
-        if self._ladder and all(chunk.count == 1 for chunk in chunks):
-            logits = self._ladder.run(chunks)
+        rows = sum(chunk.count for chunk in chunks)
+        if self._decode and rows == len(chunks):
+            logits = self._decode.run(chunks)
+        elif self._mixed and rows <= self._mixed.steps.most:
+            logits = self._mixed.run(chunks)
         else:
             logits = self._forward(self._batch(chunks))
-            self._sampled[:count] = logits.argmax(-1)
-        chosen = self._sampled[:count]
+            self._sampled[: len(chunks)] = logits.argmax(-1)
+        chosen = self._sampled[: len(chunks)]
         self._chooser.choose(logits, chunks, chosen)
         flight = self._flight(chunks, chosen)
         for row, chunk in enumerate(chunks):

@@ -1,7 +1,7 @@
 """Which ids the next step computes; knows no torch."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.sequence import Sequence
@@ -24,16 +24,37 @@ class Chunk:
         return cls(sequence, count, count == sequence.remaining)
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Ids computed in one step: `most`; beside answers under way the larger of `beside` and `each` · answers.
+
+    The latter, 0 for no such limit, is for a step that takes two or three times as long as one of the answers alone.
+    Steps of more than `multiple` ids are rounded down to a multiple of it, where prompts fill them.
+    """
+
+    most: int
+    beside: int = 0
+    each: int = 0
+    multiple: int = 1
+
+    def of_prompts(self, answers: int) -> int:
+        """For prompts, beside so many answers."""
+        gentle = max(self.beside, self.each * answers)
+        total = min(self.most, gentle) if answers and gentle else self.most
+        rounded = total // self.multiple * self.multiple
+        return (rounded if rounded > answers else total) - answers
+
+
 class Scheduler:
     """Continuous batching: running answers first, then chunks of prompts, then new sequences. Engine thread only."""
 
-    def __init__(self, blocks: BlockManager, max_running: int, max_batched_tokens: int) -> None:
+    def __init__(self, blocks: BlockManager, max_running: int, budget: Budget) -> None:
         self._blocks = blocks
         self._max_running = max_running
-        self.max_batched_tokens = max_batched_tokens
+        self.budget = budget
         # Below the two above after a step that found too little memory.
         self._room = max_running
-        self._budget = max_batched_tokens
+        self._budget = budget
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -50,7 +71,8 @@ class Scheduler:
         if sequence in self.running:
             self.running.remove(sequence)
             self._room = min(self._room + 1, self._max_running)
-            self._budget = min(2 * self._budget, self.max_batched_tokens)
+            most = min(2 * self._budget.most, self.budget.most)
+            self._budget = replace(self._budget, most=most)
         else:
             self.waiting.remove(sequence)
         self._blocks.release(sequence)
@@ -61,9 +83,9 @@ class Scheduler:
         Prompts give way first, then the youngest answers. It widens again as sequences end. False when the step was as
         small as it gets.
         """
-        least = min(LEAST_BATCHED_TOKENS, self.max_batched_tokens)
-        if self._budget > least and any(chunk.count > 1 for chunk in chunks):
-            self._budget = max(least, self._budget // 2)
+        least = min(LEAST_BATCHED_TOKENS, self.budget.most)
+        if self._budget.most > least and any(chunk.count > 1 for chunk in chunks):
+            self._budget = replace(self._budget, most=max(least, self._budget.most // 2))
             return True
         if len(self.running) <= 1:
             return False
@@ -75,7 +97,7 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """The next step, chunks of one id first. Empty when nothing can go on before the step under way has ended."""
         decodes = self._decodes()
-        budget = self._budget - len(decodes)
+        budget = self._budget.of_prompts(len(decodes))
         prefills: list[Chunk] = []
         for sequence in list(self.running):
             if sequence.remaining > 1 and budget > 0 and (chunk := self._chunk(sequence, budget)):

@@ -1,5 +1,6 @@
 """Attention and the steps between matrix products by the Triton kernels: for CUDA devices."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,11 +57,8 @@ class TritonAttention:
             lengths = np.array([chunk.sequence.computed + 1 for chunk in chunks[:split]], dtype=np.int32)
             decodes = Decodes(upload(tables_of(chunks[:split])), upload(lengths))
         if split < len(chunks):
-            tiles, row = list[tuple[int, int, int, int]](), split
-            for number, chunk in enumerate(chunks[split:]):
-                tiles += kernels.tiles_of(row, chunk.count, chunk.sequence.computed, number)
-                row += chunk.count
-            prefills = Prefills(upload(tables_of(chunks[split:])), upload(np.array(tiles, dtype=np.int32)))
+            tiles = np.array(tiles_of_chunks(chunks[split:], split, kernels.query_tile(cache.dtype)), dtype=np.int32)
+            prefills = Prefills(upload(tables_of(chunks[split:])), upload(tiles))
         return cls(cache, upload(slots_of(chunks, cache.block_size)), decodes, prefills)
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
@@ -68,7 +66,9 @@ class TritonAttention:
 
     def attend(self, layer: int, query: torch.Tensor, scale: float) -> torch.Tensor:
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        # Rows that fill a step up are nobody's; what lay in memory must not grow through the layers to infinity.
+        made = torch.zeros if self._prefills else torch.empty
+        out = made(query.shape, dtype=query.dtype, device=query.device)
         first = 0
         if self._decodes:
             first = self._decodes.lengths.shape[0]
@@ -82,6 +82,15 @@ class TritonAttention:
         """Rotate and `write` in one; returns the queries (see kernels.layers.place)."""
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         return layers.place(rows, rotation.cos, rotation.sin, self._slots, keys, values, query_heads)
+
+
+def tiles_of_chunks(chunks: Sequence[Chunk], first_row: int, most: int) -> list[tuple[int, int, int, int]]:
+    """The tiles (see kernels.attention.tiles_of) of chunks whose rows begin at `first_row`; tables in their order."""
+    tiles = list[tuple[int, int, int, int]]()
+    for table, chunk in enumerate(chunks):
+        tiles += kernels.tiles_of(first_row, chunk.count, chunk.sequence.computed, table, most)
+        first_row += chunk.count
+    return tiles
 
 
 class TritonOperations:

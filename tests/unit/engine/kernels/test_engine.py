@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from ekiden_worker.engine.config import EngineConfig
-from ekiden_worker.engine.decode_ladder import ladder_sizes
 from ekiden_worker.engine.decoder import Decoder
 from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.fixed_steps import decode_sizes, mixed_sizes
 from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.kernels import attention
 from tests.support.engine import Collector
@@ -31,7 +31,7 @@ def answers(model: PreTrainedModel, config: EngineConfig, cases: list[list[int]]
     """What an engine of this config generates; with kernels its decode steps have fixed shapes."""
     engine = BatchEngine(model, config)
     if config.kernels and DEVICE.type == "cpu":
-        engine._runner.build_ladder(capture=False)  # on a GPU it is captured at start
+        engine._runner.fix_shapes(16, capture=False)  # on a GPU it is captured at start
     collector = Collector(engine)
     engine.start(collector)
     found = collector.run(cases, params)
@@ -61,9 +61,16 @@ def test_sampled_answers_are_those_of_any_other_engine() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 8, 32, 100])
-def test_a_ladder_has_a_rung_for_every_batch(most: int) -> None:
-    sizes = ladder_sizes(most)
+def test_there_is_a_size_for_every_batch(most: int) -> None:
+    sizes = decode_sizes(most)
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == most
     for rows in range(9, most + 1):
         assert min(size for size in sizes if size >= rows) - rows < 8
+
+
+@pytest.mark.parametrize("most", [16, 64, 100, 256, 1000, 2560])
+def test_there_is_a_size_for_every_step(most: int) -> None:
+    sizes = mixed_sizes(most)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == most

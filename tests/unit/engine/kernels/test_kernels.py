@@ -93,7 +93,7 @@ def test_prefill(
     out = torch.full((rows, heads, size), torch.nan, dtype=dtype, device=DEVICE)
     tiles, row = list[tuple[int, int, int, int]](), 0
     for number, (count, past) in enumerate(chunks):
-        tiles += attention.tiles_of(row, count, past, number)
+        tiles += attention.tiles_of(row, count, past, number, attention.query_tile(dtype))
         row += count
     on_device = torch.tensor(tiles, dtype=torch.int32, device=DEVICE)
     attention.prefill(query, keys, values, table, on_device, 0.3, out)

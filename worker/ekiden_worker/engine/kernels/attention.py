@@ -9,9 +9,9 @@ import torch
 import triton
 import triton.language as tl
 
-_BUSY_PROGRAMS = 8192  # enough to fill a large GPU several times
+_BUSY_PROGRAMS = 2048  # enough to fill a large GPU
 _MOST_SPLITS = 16
-_QUERY_TILE = 64
+_LEAST_PART = 256  # ids: below, joining costs more than it brings
 _LEAST_SIZE = 16  # of what a matrix unit takes
 
 # A kernel is compiled for what its arguments are divisible by; these would have it compiled again in mid-service.
@@ -21,7 +21,7 @@ _FROM_STEP_TO_STEP = ("tables", "table_row")
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_alone(  # type: ignore[no-untyped-def]
     query, keys, values, tables, lengths, out, parts, weights, scale,
-    query_row, query_head, block_stride, head_stride, table_row, KV,
+    query_row, query_head, block_stride, head_stride, table_row, KV, least,
     SPLITS: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """One part of one sequence for a query head that has a key head of its own: nothing for a matrix unit."""
@@ -29,7 +29,7 @@ def _decode_alone(  # type: ignore[no-untyped-def]
     head = tl.program_id(1)
     part = tl.program_id(2)
     length = tl.load(lengths + row)
-    each = tl.cdiv(tl.cdiv(length, SPLITS), STEP) * STEP
+    each = tl.cdiv(tl.maximum(tl.cdiv(length, SPLITS), least), STEP) * STEP
     begin = part * each
     end = tl.minimum(begin + each, length)
     d = tl.arange(0, SIZE_BLOCK)
@@ -67,7 +67,7 @@ def _decode_alone(  # type: ignore[no-untyped-def]
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_group(  # type: ignore[no-untyped-def]
     query, keys, values, tables, lengths, out, parts, weights, scale,
-    query_row, query_head, block_stride, head_stride, table_row, KV,
+    query_row, query_head, block_stride, head_stride, table_row, KV, least,
     SPLITS: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr,
     BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
@@ -76,7 +76,7 @@ def _decode_group(  # type: ignore[no-untyped-def]
     head = tl.program_id(1)
     part = tl.program_id(2)
     length = tl.load(lengths + row)
-    each = tl.cdiv(tl.cdiv(length, SPLITS), STEP) * STEP
+    each = tl.cdiv(tl.maximum(tl.cdiv(length, SPLITS), least), STEP) * STEP
     begin = part * each
     end = tl.minimum(begin + each, length)
     g = tl.arange(0, TILE)
@@ -177,7 +177,7 @@ def _prefill(  # type: ignore[no-untyped-def]
         mass = mass * fade + tl.sum(share, 1)
         found = found * fade[:, None] + tl.dot(share.to(v.dtype), v, input_precision="ieee")
         best = better
-    found = found / mass[:, None]
+    found = found / tl.maximum(mass, 1e-30)[:, None]  # a tile of padding has none
     to = out + (first + m)[:, None] * out_row + head * SIZE + d[None, :]
     tl.store(to, found.to(out.dtype.element_ty), mask=real)
 
@@ -211,13 +211,14 @@ def decode(
     grid = (rows, kv_heads, splits)
     if group == 1:
         _decode_alone[grid](
-            *given, *strides, kv_heads, SPLITS=splits, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
-            STEP=32, num_warps=2, num_stages=3,
+            *given, *strides, kv_heads, _LEAST_PART, SPLITS=splits, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
+            STEP=32, num_warps=1, num_stages=3,
         )  # fmt: skip
     else:
         _decode_group[grid](
-            *given, *strides, kv_heads, SPLITS=splits, GROUP=group,
-            TILE=max(_LEAST_SIZE, triton.next_power_of_2(group)), SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size, STEP=64, num_warps=4, num_stages=3,
+            *given, *strides, kv_heads, _LEAST_PART, SPLITS=splits, GROUP=group,
+            TILE=max(_LEAST_SIZE, triton.next_power_of_2(group)), SIZE=size, SIZE_BLOCK=padded,
+            BLOCK_SIZE=block_size, STEP=64, num_warps=4, num_stages=3,
         )  # fmt: skip
     if splits > 1:
         _join[(rows, heads)](
@@ -225,10 +226,15 @@ def decode(
         )
 
 
-def tiles_of(first_row: int, count: int, past: int, table: int) -> list[tuple[int, int, int, int]]:
+def query_tile(dtype: torch.dtype) -> int:
+    """How many rows a tile of prefill has at most."""
+    return 64 if dtype == torch.float32 else 128
+
+
+def tiles_of(first_row: int, count: int, past: int, table: int, most: int) -> list[tuple[int, int, int, int]]:
     """The tiles of a chunk: `count` rows of the step from `first_row` on, behind `past` ids of table number `table`."""
-    starts = range(0, count, _QUERY_TILE)
-    return [(first_row + at, min(_QUERY_TILE, count - at), past + at, table) for at in starts]
+    starts = range(0, count, most)
+    return [(first_row + at, min(most, count - at), past + at, table) for at in starts]
 
 
 def prefill(
@@ -246,5 +252,6 @@ def prefill(
     _prefill[(tiles.shape[0], heads)](
         query, keys, values, tables, tiles, out, scale, *query.stride()[:2], out.stride(0), *keys.stride()[:2],
         tables.stride(0), GROUP=heads // kv_heads, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
-        ROWS=_QUERY_TILE, STEP=32 if wide else 64, num_warps=4, num_stages=2 if wide else 3,
+        ROWS=query_tile(query.dtype), STEP=32 if wide else 64, num_warps=4 if wide else 8,
+        num_stages=2 if wide else 3,
     )  # fmt: skip

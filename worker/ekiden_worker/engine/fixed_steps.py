@@ -1,0 +1,214 @@
+"""Steps of fixed shapes: each size is captured once as a CUDA graph, and replayed from then on.
+
+A step of a 7B model is some three hundred kernels. To launch them one by one takes a CPU longer than a GPU takes to run
+them, unless hundreds of prompt tokens are in the step; a graph is one launch.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+
+from ekiden_worker.engine.batch import Batch, Forward
+from ekiden_worker.engine.inputs import Array, known_ids, row_fields, slots_of
+from ekiden_worker.engine.kernels.attention import query_tile
+from ekiden_worker.engine.kv_cache import KVCache
+from ekiden_worker.engine.scheduler import Chunk
+from ekiden_worker.engine.triton_attention import Decodes, Prefills, TritonAttention, tiles_of_chunks
+
+log = structlog.get_logger()
+
+_WARM_RUNS = 2  # what is compiled or allocated at first use must not happen while a graph is captured
+
+
+def decode_sizes(most: int) -> list[int]:
+    """Batch sizes up to `most`; a step is filled up to the next one."""
+    small = [size for size in (1, 2, 4) if size < most]
+    return [*small, *range(8, most, 8), most]
+
+
+def mixed_sizes(most: int) -> list[int]:
+    """Numbers of rows of a step with prompts, up to `most`."""
+    small = [size for size in (64, 128) if size < most]
+    return [*small, *range(256, most, 256), most]
+
+
+class Inputs:
+    """Arrays of int32 that a step reads, in one piece of device memory that is written anew for each step."""
+
+    def __init__(self, device: torch.device, **shapes: tuple[int, ...]) -> None:
+        self._shapes = shapes
+        self._device = torch.zeros(sum(_numbers(shape) for shape in shapes.values()), dtype=torch.int32, device=device)
+        self.on_device = {name: self._device[part].view(shapes[name]) for name, part in self._parts()}
+
+    def _parts(self) -> Iterable[tuple[str, slice]]:
+        begin = 0
+        for name, shape in self._shapes.items():
+            yield name, slice(begin, begin + _numbers(shape))
+            begin += _numbers(shape)
+
+    def write(self, fill: Callable[[dict[str, Array]], None]) -> None:
+        """Have `fill` write into zeroed arrays of the same names, and upload them; does not wait for a CUDA device."""
+        host = np.zeros(len(self._device), dtype=np.int32)
+        fill({name: host[part].reshape(self._shapes[name]) for name, part in self._parts()})
+        given = torch.from_numpy(host)
+        self._device.copy_(given.pin_memory() if self._device.is_cuda else given, non_blocking=True)
+
+
+class FixedSteps:
+    """Steps of one kind in some sizes. Engine thread only."""
+
+    def __init__(self, name: str, sizes: Sequence[int], compute: Callable[[int], torch.Tensor]) -> None:
+        """`compute` runs a step of a size on its static inputs and returns logits."""
+        self._name = name
+        self._sizes = sizes
+        self._compute = compute
+        self._captured: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+
+    @property
+    def most(self) -> int:
+        """The largest size."""
+        return self._sizes[-1]
+
+    def size_for(self, rows: int) -> int:
+        """The smallest size for so many rows."""
+        return next(size for size in self._sizes if size >= rows)
+
+    def capture(self, pool: Any) -> None:
+        """Capture every size, the largest first: its memory, in `pool`, serves the others. Takes seconds."""
+        began = time.monotonic()
+        for done, size in enumerate(reversed(self._sizes), 1):
+            self._captured[size] = self._capture(size, pool)
+            if done % 8 == 0 or done == len(self._sizes):
+                seconds = round(time.monotonic() - began, 1)
+                log.info("graphs_captured", steps=self._name, done=done, of=len(self._sizes), seconds=seconds)
+
+    def run(self, size: int) -> torch.Tensor:
+        """Logits, which stay until the next step."""
+        if size not in self._captured:
+            return self._compute(size)
+        graph, logits = self._captured[size]
+        graph.replay()
+        return logits
+
+    def _capture(self, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_RUNS):
+                self._compute(size)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            logits = self._compute(size)
+        return graph, logits
+
+
+class DecodeSteps:
+    """Steps in which every sequence has one row."""
+
+    def __init__(self, forward: Forward, cache: KVCache, most: int, blocks: int, sampled: torch.Tensor) -> None:
+        """Up to `most` sequences of `blocks` blocks each.
+
+        `sampled` [>= most], int64: ids of the step before, where this one's are written.
+        """
+        self._forward = forward
+        self._cache = cache
+        self._sampled = sampled
+        self._inputs = Inputs(cache.device, fields=(most, 3), tables=(most, blocks))
+        self.steps = FixedSteps("decode", decode_sizes(most), self._compute)
+
+    def run(self, chunks: list[Chunk]) -> torch.Tensor:
+        """Logits [chunks, vocab_size], until the next step; the ids of the largest are in `sampled`."""
+
+        def fill(arrays: dict[str, Array]) -> None:
+            arrays["fields"][:, 2] = -1  # padding: position 0 of the block that belongs to nobody
+            row_fields(chunks, arrays["fields"])
+            _fill_tables(chunks, arrays["tables"])
+
+        self._inputs.write(fill)
+        return self.steps.run(self.steps.size_for(len(chunks)))[: len(chunks)]
+
+    def _compute(self, size: int) -> torch.Tensor:
+        fields, tables = self._inputs.on_device["fields"][:size], self._inputs.on_device["tables"][:size]
+        ids, positions, sources = fields[:, 0], fields[:, 1].long(), fields[:, 2]
+        block_size = self._cache.block_size
+        blocks = tables.gather(1, (positions // block_size)[:, None])[:, 0]
+        slots = (blocks * block_size + positions % block_size).int()
+        attention = TritonAttention(self._cache, slots, Decodes(tables, (positions + 1).int()))
+        every = torch.arange(size, device=self._cache.device)
+        logits = self._forward(Batch(known_ids(ids, sources, self._sampled), positions, every, attention))
+        self._sampled[:size].copy_(logits.argmax(-1))
+        return logits
+
+
+class MixedSteps:
+    """Steps with chunks of prompts, and sequences that decode beside them."""
+
+    def __init__(
+        self, forward: Forward, cache: KVCache, most: int, blocks: int, sampled: torch.Tensor, rows: int
+    ) -> None:
+        """Up to `rows` rows of up to `most` sequences of `blocks` blocks each; `sampled` as in `DecodeSteps`."""
+        self._forward = forward
+        self._cache = cache
+        self._sampled = sampled
+        self._most = most
+        self._tile = query_tile(cache.dtype)
+        self._inputs = Inputs(
+            cache.device,
+            fields=(rows, 3),
+            slots=(rows,),
+            last=(most,),
+            lengths=(most,),
+            tiles=(rows // self._tile + most, 4),
+            decodes=(most, blocks),
+            prefills=(most, blocks),
+        )
+        self.steps = FixedSteps("mixed", mixed_sizes(rows), self._compute)
+
+    def run(self, chunks: list[Chunk]) -> torch.Tensor:
+        """Logits [chunks, vocab_size], until the next step; the ids of the largest are in `sampled`."""
+        counts = [chunk.count for chunk in chunks]
+        rows, split = sum(counts), counts.count(1)
+
+        def fill(arrays: dict[str, Array]) -> None:
+            arrays["fields"][:, 2] = -1
+            row_fields(chunks, arrays["fields"])
+            arrays["slots"][:rows] = slots_of(chunks, self._cache.block_size)
+            arrays["last"][: len(chunks)] = np.cumsum(counts) - 1
+            arrays["lengths"][:split] = [chunk.sequence.computed + 1 for chunk in chunks[:split]]
+            tiles = tiles_of_chunks(chunks[split:], split, self._tile)
+            arrays["tiles"][: len(tiles)] = tiles
+            _fill_tables(chunks[:split], arrays["decodes"])
+            _fill_tables(chunks[split:], arrays["prefills"])
+
+        self._inputs.write(fill)
+        return self.steps.run(self.steps.size_for(rows))[: len(chunks)]
+
+    def _compute(self, size: int) -> torch.Tensor:
+        given = self._inputs.on_device
+        fields, decodes = given["fields"][:size], min(size, self._most)
+        # Rows that do not decode have the length 0, and are written anew by the prefill.
+        attention = TritonAttention(
+            self._cache,
+            given["slots"][:size],
+            Decodes(given["decodes"][:decodes], given["lengths"][:decodes]),
+            Prefills(given["prefills"], given["tiles"][: size // self._tile + self._most]),
+        )
+        ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
+        logits = self._forward(Batch(ids, fields[:, 1].long(), given["last"].long(), attention))
+        self._sampled[: self._most].copy_(logits.argmax(-1))
+        return logits
+
+
+def _fill_tables(chunks: Sequence[Chunk], into: Array) -> None:
+    for row, chunk in enumerate(chunks):
+        table = chunk.sequence.block_table
+        into[row, : len(table)] = table
+
+
+def _numbers(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape))
