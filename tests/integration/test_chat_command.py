@@ -9,6 +9,9 @@ from tests.support.fake_engine import expected_ids, text_of
 from tests.support.nowhere import NOWHERE
 from tests.support.processes import Api, Processes
 
+HOW = "It is given with EKIDEN_API_KEY or --api-key."
+TAKEN = "The answer was cancelled by an operator, or by another client of yours.\n"
+
 
 def expected(count: int, *messages: Message, seed: int = 1) -> str:
     return text_of(expected_ids(messages or [Message("user", "Hello")], seed, count))
@@ -27,7 +30,9 @@ def test_options_and_environment_reach_the_service(fleet: Processes) -> None:
     prompt = [Message("system", "Be brief"), Message("user", "Hello")]
     assert (done.returncode, done.stdout) == (0, expected(20, *prompt, seed=3))
     wrong = chat("Hello", "--url", api.http, "--api-key", "wrong", EKIDEN_API_KEY="right")
-    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (1, "", "The API key is not known.\n")
+    assert (wrong.returncode, wrong.stdout, wrong.stderr) == (1, "", f"The API key is not known. {HOW}\n")
+    none = chat("Hello", "--url", api.http)
+    assert (none.returncode, none.stdout, none.stderr) == (1, "", f"An API key is needed. {HOW}\n")
 
 
 def test_a_question_may_come_through_a_pipe(api: Api) -> None:
@@ -70,6 +75,17 @@ def test_ctrl_c_ends_the_job_of_a_single_question(api: Api) -> None:
     assert (status, notices) == (130, "(stopped)\n")
     assert expected(4000).startswith(text)
     assert states(api) == ["cancelled"]
+
+
+def test_an_answer_that_an_operator_cancels_says_so_to_all_who_read_it(api: Api) -> None:
+    with running(api, "Hello", "--max-tokens", "4000", "--seed", "1") as command:
+        [job] = http.get(f"{api.http}/admin/api/jobs").json()["jobs"]
+        with running(api, "--job", job["id"]) as follower:
+            http.request("POST", f"{api.http}/admin/api/jobs/{job['id']}/cancel")
+            for reader in (command, follower):
+                status, text, notices = reader.end()
+                assert (status, notices) == (1, TAKEN)
+                assert expected(4000).startswith(text)
 
 
 def test_a_closed_pipe_is_quiet_and_ends_the_job(api: Api) -> None:

@@ -216,6 +216,20 @@ def test_an_answer_that_met_its_limit_says_so(api: Api) -> None:
         program.until(f"{expected(20)}{CUT}\n> ")
 
 
+def test_an_answer_that_an_operator_cancels_says_so_and_the_conversation_goes_on(api: Api) -> None:
+    with person(api, "--max-tokens", "1500") as program:
+        place = tell(program, "Hello", program.until("> "))
+        program.until("w", place)
+        [job] = http.get(f"{api.http}/admin/api/jobs").json()["jobs"]
+        http.request("POST", f"{api.http}/admin/api/jobs/{job['id']}/cancel")
+        taken = "\nThe answer was cancelled by an operator, or by another client of yours.\n"
+        end = program.until(f"{taken}> ", place)
+        shown = program.shown[place:end].removesuffix(f"{taken}> ")
+        assert expected(1500).startswith(shown)
+        end = ask(program, "More", next_answer(1500, "Hello", shown, "More"), end)
+        leave(program, end)
+
+
 def test_a_question_that_was_stopped_too_early_is_what_again_is_about(fleet: Processes) -> None:
     api = fleet.api()
     with person(api, *FEW) as program:

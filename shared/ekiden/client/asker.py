@@ -9,7 +9,7 @@ from ekiden.client.client import Client
 from ekiden.client.errors import Unreachable
 from ekiden.client.retry import Announcer
 from ekiden.client.terminal import Screen
-from ekiden.errors import EkidenError
+from ekiden.errors import EkidenError, Unauthorized
 from ekiden.protocol import DEFAULT_URL, Accepted, Attached, Delta, Done, Moved, Parked, Queued
 from ekiden.settings import ClientSettings
 
@@ -21,7 +21,7 @@ class Shown:
     """What came of a question, also when an error ended it.
 
     `begun`: there is an answer, and a conversation keeps it as far as it came. `whole`: Ctrl-C did not stop it.
-    `cut`: it met its length limit.
+    `cut`: it met its length limit. `taken`: somebody else cancelled it.
     """
 
     texts: list[str] = field(default_factory=list)
@@ -29,11 +29,19 @@ class Shown:
     begun: bool = False
     whole: bool = True
     cut: bool = False
+    taken: bool = False
 
     @property
     def text(self) -> str:
         """What a person saw of the answer."""
         return "".join(self.texts)
+
+    @property
+    def short(self) -> str | None:
+        """Why it ended before its end, where the person at the terminal did not end it."""
+        if self.taken:
+            return "The answer was cancelled by an operator, or by another client of yours."
+        return "(cut at the length limit)" if self.cut else None
 
 
 class Asker:
@@ -91,6 +99,8 @@ class Asker:
             if error.job is not None:
                 return f"{error} The answer goes on: {self.command('--job', error.job)}"
             return f"{error} Is `ekiden up` running? Another address is given with --url or EKIDEN_URL."
+        if isinstance(error, Unauthorized):
+            return f"{error} It is given with EKIDEN_API_KEY or --api-key."
         return str(error)
 
     async def _show(self, answer: Answer, shown: Shown) -> None:
@@ -109,6 +119,8 @@ class Asker:
                 self._announcer.recovered()
             elif isinstance(event, Done):
                 shown.cut = event.finish_reason == "length"
+                # The frame does not tell who cancelled it; that it was not this program is known here alone.
+                shown.taken = event.finish_reason == "cancelled" and shown.whole
                 # What was cancelled before its first token is not kept.
                 shown.begun = event.finish_reason != "cancelled" or event.usage.completion_tokens > 0
 

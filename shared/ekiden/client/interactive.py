@@ -132,6 +132,8 @@ class Interactive:
             self._screen.end_line()
             self._screen.notice(f"The answer goes on: {self._asker.command('--job', kept.busy)}")
         else:
+            if shown.short:
+                self._screen.notice(shown.short)
             if shown.begun:
                 before = kept.pending.turn - 1 - (kept.turn_count - len(kept.turns))
                 self._turns = [*self._turns[: max(0, before)], Turn(kept.pending.message, shown.text)]
@@ -175,8 +177,8 @@ class Interactive:
         else:
             if not shown.whole:
                 self._screen.notice("(stopped)" if shown.begun else "(stopped before it began)")
-            elif shown.cut:
-                self._screen.notice("(cut at the length limit)")
+            elif shown.short:
+                self._screen.notice(shown.short)
         self._conversation = shown.conversation or self._conversation
         if shown.begun:
             self._remember(asked, shown.text)

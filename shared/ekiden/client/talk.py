@@ -55,8 +55,9 @@ def talk(question: Question, url: str | None = None, api_key: str | None = None)
 
 def _run(question: Question, asker: Asker, screen: Screen) -> int:
     if question.job is not None:
-        asyncio.run(asker.follow(question.job, Shown()))
-        return 0
+        shown = Shown()
+        asyncio.run(asker.follow(question.job, shown))
+        return _end(shown, screen)
     message = question.message
     if message is None:
         if sys.stdin.isatty():
@@ -81,13 +82,20 @@ def _once(question: Question, message: str, asker: Asker, screen: Screen) -> int
         shown,
     )
     asyncio.run(ask)
-    if not shown.whole:
-        screen.notice("(stopped)")
-    elif shown.cut:
-        screen.notice("(cut at the length limit)")
+    status = _end(shown, screen)
     if question.conversation == NEW_CONVERSATION and shown.conversation is not None:
         screen.notice(asker.how_to_go_on(shown.conversation))
-    return 0 if shown.whole else INTERRUPTED
+    return status
+
+
+def _end(shown: Shown, screen: Screen) -> int:
+    """Tell why an answer is not whole, where it is not; the exit status."""
+    if not shown.whole:
+        screen.notice("(stopped)")
+        return INTERRUPTED
+    if shown.short:
+        screen.notice(shown.short)
+    return FAILED if shown.taken else 0
 
 
 def _read_all() -> str:
