@@ -74,3 +74,10 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     folders = ("", "shared", "api", "worker", "shared/ekiden", "api/ekiden_api", "worker/ekiden_worker")
     for path in re.findall(r"`([\w./]+/[\w.]+\.(?:py|lua|yaml|md))`", text):
         assert any((ROOT / folder / path).exists() for folder in folders), f"{page.name} names {path}"
+
+
+def test_the_lines_of_the_readme_are_wrapped() -> None:
+    blocks = (ROOT / "README.md").read_text().split("```")
+    prose = [line for block in blocks[::2] for line in block.splitlines() if not line.startswith("|")]
+    assert len(prose) > 100
+    assert [line for line in prose if len(line) > 120] == []
