@@ -13,13 +13,13 @@ from starlette.exceptions import HTTPException
 
 import ekiden
 from ekiden.collector import collect_seldom
-from ekiden.errors import EkidenError, InvalidRequest, OutOfRange, StoreUnavailable
+from ekiden.errors import EkidenError, StoreUnavailable
 from ekiden.settings import Settings
 from ekiden.tracing import tracing
 from ekiden_api import admin, admin_page, chat, conversations, http, login, metrics_page, pages
 from ekiden_api.allow_lists import AllowLists
 from ekiden_api.openapi import describe
-from ekiden_api.refusals import error_response
+from ekiden_api.refusals import error_response, refusal_of
 from ekiden_api.service import open_service
 
 log = structlog.get_logger()
@@ -64,9 +64,7 @@ async def _on_ekiden_error(_request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    kind = OutOfRange if first["type"] in ("greater_than_equal", "less_than_equal") else InvalidRequest
-    return error_response(kind(f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}."))
+    return error_response(refusal_of(error.errors()))
 
 
 async def _on_store_error(_request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ekiden.settings import Settings, load_settings
+from ekiden.store import BlockingStore
 from tests.support import http
 from tests.support.fake_engine import expected
 from tests.support.operators import ENDED, KEYS, Desk, headers, submit
@@ -15,6 +16,10 @@ from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 
 LONG = 3000
+
+ACTIONS = "cancel, park, resume, priority, retry or requeue"
+STATES = "queued, running, parked, done, cancelled or error"
+FILTERS = "limit, cursor, state, user, model, worker, code, id, from_ms, to_ms"
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +159,49 @@ def test_jobs_are_filtered_and_paged(desk: Desk) -> None:
     assert [row["id"] for row in desk.get("jobs", user="bob", worker=worker)["jobs"]] == mine[::-1]
     moment = desk.job(mine[0])["created_ms"]
     assert desk.get("jobs", user="bob", to_ms=moment - 1)["jobs"] == []
-    assert desk.refused("GET", "jobs", state="sleeping") == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "code", "message"),
+    [
+        ("POST", "jobs/x/explode", {}, "invalid_request", f"action must be {ACTIONS}."),
+        ("POST", "bulk", {"action": "explode", "filter": {}}, "invalid_request", f"action must be {ACTIONS}."),
+        ("POST", "models/explode", {"model": "m"}, "invalid_request", "order must be pause or resume."),
+        ("POST", "workers/x/explode", {}, "invalid_request", "order must be drain or undrain."),
+        ("GET", "jobs", {"state": "asleep"}, "invalid_request", f"state must be {STATES}."),
+        (
+            "GET",
+            "jobs",
+            {"stat": "queued"},
+            "invalid_request",
+            f"There is no parameter 'stat' here; it takes {FILTERS}.",
+        ),
+        (
+            "GET",
+            "overview",
+            {"state": "queued"},
+            "invalid_request",
+            "There is no parameter 'state' here; it takes none.",
+        ),
+        (
+            "GET",
+            "audit",
+            {"user": "ada"},
+            "invalid_request",
+            "There is no parameter 'user' here; it takes limit, cursor.",
+        ),
+        ("GET", "jobs", {"limit": "many"}, "invalid_request", "limit must be a whole number."),
+        ("GET", "jobs", {"limit": 0}, "out_of_range", "limit must be at least 1."),
+        ("GET", "jobs", {"limit": 201}, "out_of_range", "limit must be at most 200."),
+    ],
+)
+def test_what_is_unknown_is_refused_in_one_plain_sentence(
+    desk: Desk, method: str, path: str, given: dict[str, Any], code: str, message: str
+) -> None:
+    where = {"json": given} if method == "POST" else {"params": given}
+    response = desk.ask(method, path, **where)
+    error = {"code": code, "message": message, "retryable": False}
+    assert (response.status_code, response.json()) == (400, {"error": error})
 
 
 def test_a_cancel_is_requested_and_acknowledged(desk: Desk) -> None:
@@ -163,7 +210,6 @@ def test_a_cancel_is_requested_and_acknowledged(desk: Desk) -> None:
     until(lambda: desk.in_state(job, "cancelled"), what="the acknowledged cancel")
     assert desk.refused("POST", f"jobs/{job}/cancel") == (409, "not_applicable")
     assert desk.refused("POST", "jobs/nobody/cancel") == (404, "job_not_found")
-    assert desk.refused("POST", f"jobs/{job}/explode") == (400, "invalid_request")
 
 
 def test_a_cancelled_job_is_retried(desk: Desk) -> None:
@@ -217,10 +263,59 @@ def test_a_bulk_action_is_counted_first_and_touches_nothing_newer(desk: Desk) ->
     again = {"action": "retry", "filter": {"state": "cancelled", "user": "bob"}}
     done = desk.post("bulk", **again, confirm=desk.post("bulk", **again)["confirm"])
     assert done == {"count": 120, "acted": 120, "skipped": 0}
-    assert desk.get("overview")["states"]["queued"] == 121
+    until(lambda: desk.get("overview")["states"]["queued"] == 121, what="an overview that is read anew")
     noted = [entry for entry in desk.get("audit")["entries"] if entry["action"].startswith("bulk_")]
     assert (noted[0]["action"], noted[0]["detail"], noted[0]["user"]) == ("bulk_retry", "120 of 120 jobs", "olga")
     desk.post("models/resume", model=desk.get("overview")["models"][0]["model"])
+
+
+def test_a_count_tells_how_many_jobs_an_action_fits(desk: Desk, settings: Settings) -> None:
+    model = desk.get("overview")["models"][0]["model"]
+    [done] = submit(desk.api, text="Fits", user="bob", max_tokens=1)
+    failed = submit(desk.api, text="[FORGED]", user="bob", count=3, max_tokens=1)
+    until(lambda: all(desk.in_state(job, *ENDED) for job in (done, *failed)), what="the ends")
+    since = desk.job(done)["created_ms"]
+    store = BlockingStore(settings)
+    store.redis.hset(store.keys.job(failed[0]), "code", "poison")  # which takes three dead workers otherwise
+    store.close()
+    desk.post("models/pause", model=model)
+    queued = submit(desk.api, user="bob", count=5, max_tokens=1)
+    for job in queued[:2]:
+        desk.post(f"jobs/{job}/cancel")
+    desk.post(f"jobs/{queued[2]}/park")
+
+    def counted(action: str, **fields: Any) -> tuple[int, int]:
+        order = {"action": action, "filter": {"user": "bob", "from_ms": since, **fields}, "priority": 0}
+        found = desk.post("bulk", **order)
+        return found["count"], found["fits"]
+
+    fits = {"cancel": 3, "park": 2, "resume": 1, "priority": 3, "retry": 4, "requeue": 1}
+    assert {action: counted(action) for action in fits} == {action: (9, number) for action, number in fits.items()}
+    assert counted("cancel", state="queued") == (2, 2)
+    assert counted("cancel", state="done") == (1, 0)
+    assert counted("retry", state="error") == (3, 2)
+    assert counted("retry", code="poison") == (1, 0)
+    assert counted("requeue", code="poison") == (1, 1)
+    assert counted("requeue", state="queued") == (2, 0)
+    desk.post("models/resume", model=model)
+
+
+def test_a_job_names_its_worker_also_when_that_is_gone(desk: Desk, fleet: Processes, worker: Process) -> None:
+    desk.post(f"workers/{desk.get('workers')['workers'][0]['incarnation']}/drain")
+    other = fleet.worker()
+    [job] = submit(desk.api, max_tokens=1)
+    until(lambda: desk.in_state(job, "done"), what="the answer")
+    other.end()
+    until(lambda: len(desk.get("workers")["workers"]) == 1, what="the end of its lease")
+    [row] = desk.get("jobs", limit=1)["jobs"]
+    [attempt] = desk.job(job)["attempts"]
+    assert (row["worker"], row["worker_name"]) == (attempt["worker"], attempt["name"])
+    assert row["worker_name"].endswith(f":{other.pid}")
+    desk.post(f"workers/{desk.get('workers')['workers'][0]['incarnation']}/undrain")
+    desk.post("models/pause", model=row["model"])
+    [waiting] = submit(desk.api, max_tokens=1)
+    assert [desk.job(waiting)[name] for name in ("worker", "worker_name")] == [None, None]
+    desk.post("models/resume", model=row["model"])
 
 
 def test_a_drained_worker_takes_nothing_until_it_is_taken_back(desk: Desk) -> None:

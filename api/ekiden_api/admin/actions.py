@@ -1,6 +1,6 @@
 """The POST routes of the admin API: what an admin does. Each is noted in the audit log."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 from fastapi import APIRouter, Depends, Request
@@ -23,17 +23,20 @@ from ekiden.errors import (
 from ekiden.roles import Role
 from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
 from ekiden.validation import check_priority
-from ekiden_api.admin.bulk import act_on_all, ask_again, count_all
+from ekiden_api.admin.bulk import act_on_all, ask_again, count_all, count_fitting
 from ekiden_api.admin.readings import MOST_PLACE
 from ekiden_api.admin.shapes import ActionDone, BulkCount, BulkDone, DrainDone, Drill, QueueDone
 from ekiden_api.body import read_body
 from ekiden_api.http import service_of
 from ekiden_api.openapi import answer, answers, takes
+from ekiden_api.refusals import must_be
 from ekiden_api.service import Service
 
 router = APIRouter(prefix="/admin/api")
 
 T = TypeVar("T")
+
+ACTIONS = (*get_args(Action), *get_args(Again))
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,7 +133,9 @@ async def bulk(request: Request, by: Admin) -> Response:
     if body.confirm is None:
         now_ms = await service.store.now_ms()
         confirm = now_ms * 1000 + 999
-        return answer(BulkCount(count=await count_all(service.store, body.filter, confirm), confirm=confirm))
+        count = await count_all(service.store, body.filter, confirm)
+        fits = await count_fitting(service.store, body.action, body.filter, confirm)
+        return answer(BulkCount(count=count, fits=fits, confirm=confirm))
     if not 0 <= body.confirm <= MOST_PLACE:
         raise OutOfRange("confirm must be what the count answered.")
     return answer(await act_on_all(service, body.action, body.filter, body.confirm, priority, by))
@@ -177,6 +182,8 @@ async def _body(request: Request, shape: type[T]) -> T:
     try:
         return msgspec.json.decode(await read_body(request) or b"{}", type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if str(error).endswith("`$.action`"):
+            raise InvalidRequest(must_be("action", ACTIONS)) from None
         raise InvalidRequest(f"The body is not understood: {error}.") from None
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from ekiden.errors import Poison
 from ekiden.jobs import State
 from ekiden.store import Store
 from ekiden.store.operator import Action, Again, AgainOutcome, JobFilter, Operator, is_again
@@ -14,10 +15,41 @@ from ekiden_api.service import Service
 PIECE = 100
 BUDGET = 2_000
 
+OPEN = (State.QUEUED, State.RUNNING, State.PARKED)
+
+FOR: dict[Action | Again, tuple[State, ...]] = {
+    "cancel": OPEN,
+    "park": (State.QUEUED, State.RUNNING),
+    "resume": (State.PARKED,),
+    "priority": OPEN,
+    "retry": (State.CANCELLED, State.ERROR),
+    "requeue": (State.ERROR,),
+}
+"""Which jobs an action is for, but for what is poison: that is for `requeue` alone."""
+
 
 async def count_all(store: Store, wanted: JobFilter, newest: int) -> int:
     """How many jobs match that are not newer than this place."""
     return sum([len(ids) async for ids in _pieces(store, wanted, newest)])
+
+
+async def count_fitting(store: Store, action: Action | Again, wanted: JobFilter, newest: int) -> int:
+    """How many of them are in a state that the action is for (lua/act.lua, lua/retry.lua).
+
+    Each state has an index, so this costs no more than the jobs that fit, and for `retry` those that are poison.
+    """
+    if action == "requeue":
+        return await _count_poison(store, wanted, newest)
+    states = [state for state in FOR[action] if wanted.state in (None, state)]
+    counts = [await count_all(store, msgspec.structs.replace(wanted, state=state), newest) for state in states]
+    poison = await _count_poison(store, wanted, newest) if action == "retry" else 0
+    return max(0, sum(counts) - poison)  # a job may have changed its state between two counts
+
+
+async def _count_poison(store: Store, wanted: JobFilter, newest: int) -> int:
+    if wanted.state not in (None, State.ERROR) or wanted.code not in (None, Poison.code):
+        return 0
+    return await count_all(store, msgspec.structs.replace(wanted, state=State.ERROR, code=Poison.code), newest)
 
 
 async def act_on_all(

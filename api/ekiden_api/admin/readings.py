@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
+from ekiden.errors import InvalidRequest
 from ekiden.jobs import State
 from ekiden.roles import Role
 from ekiden.store.operator import JobFilter
@@ -20,6 +21,7 @@ from ekiden_api.service import Service
 router = APIRouter(prefix="/admin/api")
 
 SHAPES = (OverviewView, Workers, Series, JobsPage, JobView, Replay, Drills, Audit)
+SHOWN_NAME = 40  # so much of an unknown parameter is said back
 MOST_MS = 9_000_000_000_000
 MOST_PLACE = 1000 * MOST_MS  # a place in the indexes stays exact in a double up to there
 
@@ -40,10 +42,20 @@ async def _reader(request: Request) -> Reader:
     """Raises Unauthorized and Forbidden, before anything else of the request is looked at."""
     service = service_of(request)
     identity = await service.access.require(request, Role.VIEWER)
+    _refuse_unknown(request)
     return Reader(service.desk, shows_text(service, identity))
 
 
 Viewer = Annotated[Reader, Depends(_reader)]
+
+
+def _refuse_unknown(request: Request) -> None:
+    """Raise InvalidRequest for a parameter that the route does not take: a filter with a typo would show all jobs."""
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            rest = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise InvalidRequest(f"There is no parameter {name[:SHOWN_NAME]!r} here; {rest}.")
 
 
 def shows_text(service: Service, identity: Identity) -> bool:

@@ -152,9 +152,9 @@ class Series(Shape, frozen=True):
 
 
 class JobRow(Shape, frozen=True):
-    """A job without its text. `worker` runs it, or ran it last; `cursor` counts generated tokens.
+    """A job without its text. `worker` runs it, or ran it last; `worker_name` is its "host:pid", also when it is gone.
 
-    `asked` is not acknowledged by its worker yet.
+    `cursor` counts generated tokens. `asked` is not acknowledged by its worker yet.
     """
 
     id: str
@@ -165,6 +165,7 @@ class JobRow(Shape, frozen=True):
     attempt: int
     deaths: int
     worker: str | None
+    worker_name: str | None
     cursor: int
     created_ms: int
     claimed_ms: int | None
@@ -310,9 +311,10 @@ class ActionDone(Shape, frozen=True):
 
 
 class BulkCount(Shape, frozen=True):
-    """How many jobs match; the same request with this `confirm` acts on them."""
+    """How many jobs match, and of them are in a state that the action is for; the same with this `confirm` acts."""
 
     count: int
+    fits: int
     confirm: int
 
 

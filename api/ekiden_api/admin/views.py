@@ -100,11 +100,14 @@ def _row(record: JobRecord) -> dict[str, Any]:
     row = {name: getattr(record, name) for name in SAME_OF_JOB}
     running = record.state is State.RUNNING
     asked = "cancel" if record.cancel_asked else "park" if record.park_asked else None
-    ran_last = record.attempts[-1].worker if record.state in ENDED and record.attempts else None
-    return {**row, "worker": record.owner or ran_last, "asked": asked if running else None}
+    # A job that waits or is held has no worker; that of any other made its last attempt.
+    last = record.attempts[-1] if record.attempts and (record.owner or record.state in ENDED) else None
+    worker = last.worker if last else None
+    name = last.name if last and last.name != ":" else None  # it had no record any more when it took the job
+    return {**row, "worker": worker, "worker_name": name, "asked": asked if running else None}
 
 
-SAME_OF_JOB = tuple(name for name in JobRow.__struct_fields__ if name not in ("worker", "asked"))
+SAME_OF_JOB = tuple(name for name in JobRow.__struct_fields__ if name not in ("worker", "worker_name", "asked"))
 
 
 def job_view(
