@@ -65,6 +65,13 @@ async def models(request: Request) -> dict[str, Any]:
     return {"object": "list", "data": data}
 
 
+@router.get("/v1/me")
+async def me(request: Request) -> dict[str, str]:
+    """Who asks: the chat page offers the dashboard to those who may see it."""
+    identity = await service_of(request).access.identify(request)
+    return {"user": identity.user, "role": identity.role.value}
+
+
 @router.get("/v1/jobs/{job}")
 async def get_job(request: Request, job: str) -> dict[str, Any]:
     """A job of this user: state, usage, and its text while that is kept."""

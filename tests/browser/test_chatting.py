@@ -197,6 +197,23 @@ def test_the_key_is_asked_for_and_stays_out_of_every_url(context: BrowserContext
     assert "right-key" not in api.text()
 
 
+def test_the_dashboard_is_offered_to_those_who_may_see_it(context: BrowserContext, fleet: Processes, tab: Tab) -> None:
+    link = tab.page.get_by_role("link", name="Dashboard")
+    expect(link).to_be_visible()  # without keys, on this machine
+    link.click()
+    expect(tab.page).to_have_title("Overview · Ekiden")
+    api = fleet.api(EKIDEN_API_KEYS="una:key-of-una,vic:key-of-vic:viewer")
+    other = Tab(context)
+    other.page.goto(api.http)
+    for key, offered in (("key-of-vic", True), ("key-of-una", False), ("key-of-vic", True)):
+        if not other.page.get_by_role("dialog").is_visible():
+            other.page.get_by_role("button", name="Settings").click()
+        other.page.get_by_label("API key").fill(key)
+        other.page.keyboard.press("Enter")
+        other.connected()
+        expect(other.page.get_by_role("link", name="Dashboard")).to_be_visible(visible=offered)
+
+
 def test_a_question_waits_for_the_first_worker(context: BrowserContext, fleet: Processes) -> None:
     api = fleet.api()
     tab = Tab(context).open(api.http)

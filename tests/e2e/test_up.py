@@ -59,6 +59,7 @@ def test_ctrl_c_ends_everything_also_where_sigint_was_ignored(tmp_path: Path) ->
         assert running.end(signal.SIGINT) == 0
         assert running.nothing_left()
         assert "Traceback" not in running.text()
+        assert f"The dashboard of jobs and workers: {url}/admin\n" in running.text()
 
 
 def test_killing_the_supervisor_leaves_no_process_and_loses_no_accepted_job(tmp_path: Path) -> None:

@@ -105,4 +105,6 @@ def test_who_asks_is_told(api: Api) -> None:
     }
     common = {"open": False, "shows_text": True, "chaos_drills": True, "version": APP.version}
     assert told["viewer"] == {"user": "v", "role": "viewer", "key": "env-2", **common}
+    chat = [http.get(f"{api.http}/v1/me", headers=bearer(key)).json() for key in KEYS.values()]
+    assert chat == [{"user": role[0], "role": role} for role in KEYS]
     assert told["admin"] == {"user": "a", "role": "admin", "key": "env-3", **common}

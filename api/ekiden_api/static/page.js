@@ -1,5 +1,7 @@
 const LINK_NAMES = { connecting: "Connecting…", online: "Connected", offline: "Reconnecting…", locked: "Key needed" };
 
+const DASHBOARD_ROLES = ["viewer", "admin"];
+
 /** The id of the conversation that the address names, or null. */
 function addressed() {
   return /^#c=([\w-]{1,128})$/.exec(location.hash)?.[1] ?? null;
@@ -99,6 +101,13 @@ class Page {
   #onOnline() {
     this.#chat.resume();
     this.#list.refresh();
+    this.#offerDashboard();
+  }
+
+  /** For a role that may see it; who has only a key in this tab is asked for it there again. */
+  async #offerDashboard() {
+    const { role } = await this.#server.call("GET", "/v1/me").catch(() => ({}));
+    byId("dashboard").hidden = !DASHBOARD_ROLES.includes(role);
   }
 
   #onModels(models) {

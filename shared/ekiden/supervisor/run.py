@@ -82,6 +82,7 @@ async def _serve(settings: Settings, store_url: str | None, console: Console, ch
                 url = await until_ready(settings, workers, console)
                 console.announce(f"Ready: {url}  ({_summary(settings)}; Ctrl-C stops)")
                 console.say(f"In another terminal: {_program()} chat{'' if settings.port == 8000 else f' --url {url}'}")
+                console.say(f"The dashboard of jobs and workers: {url}/admin")
                 await asyncio.Event().wait()
 
 
