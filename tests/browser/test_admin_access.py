@@ -17,6 +17,10 @@ def test_the_login_page_says_what_is_wrong(context: BrowserContext, watched: Fle
     tab.page.goto(f"{watched.url}/admin#/jobs")
     field = tab.page.get_by_label("API key")
     expect(field).to_be_focused()
+    expect(tab.page.get_by_role("heading")).to_have_text("Sign in to the dashboard")
+    box = field.bounding_box()
+    assert box
+    assert 280 <= box["width"] <= 420
     field.fill("no-such-key")
     field.press("Enter")
     expect(tab.page.get_by_role("alert")).to_have_text("The API key is not known.")

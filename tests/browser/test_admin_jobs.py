@@ -3,9 +3,10 @@
 import re
 import signal
 
+import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.browser.dashboard import CANCELLED, DONE, RUNNING, Dashboard
+from tests.browser.dashboard import CANCELLED, DONE, OVERFLOW, RUNNING, Dashboard
 from tests.browser.fleet_service import ENVIRONMENT, FleetService, key_of
 from tests.support.fake_engine import expected
 from tests.support.processes import Processes
@@ -121,6 +122,92 @@ def test_all_that_match_are_counted_before_they_are_cancelled(watched: FleetServ
     for job in jobs:
         watched.reaches(job, CANCELLED)
     assert watched.job(spared)["state"] == RUNNING
+
+
+def test_only_those_that_an_action_fits_are_counted(watched: FleetService, dashboard: Dashboard) -> None:
+    ended = [watched.ask(user="ulf", params=SHORT) for _ in range(2)]
+    for job in ended:
+        watched.reaches(job, DONE)
+    open_ = [watched.ask("WAIT", user="ulf") for _ in range(3)]
+    since = watched.job(ended[0])["created_ms"]
+    dashboard.go(f"jobs?user=ulf&from_ms={since}")
+    expect(dashboard.rows).to_have_count(5)
+    dashboard.page.get_by_label("Choose all on this page").check()
+    dashboard.button("Cancel").click()
+    expect(dashboard.dialog.get_by_role("heading")).to_have_text("Cancel 3 jobs?")
+    expect(dashboard.dialog).to_contain_text("Of the 5 jobs, 2 are in a state that this does not fit")
+    dashboard.dialog.get_by_role("button", name="Leave it").click()
+    dashboard.page.get_by_label("All that match the filter").check()
+    dashboard.button("Resume").click()
+    expect(dashboard.dialog.get_by_role("button", name="Resume 0 jobs")).to_be_disabled()
+    dashboard.dialog.get_by_role("button", name="Leave it").click()
+    dashboard.button("Cancel").click()
+    expect(dashboard.dialog).to_contain_text("Of the 5 jobs, 2 are in a state that this does not fit")
+    dashboard.confirm("Cancel 3 jobs?", "Cancel 3 jobs")
+    expect(dashboard.notice).to_contain_text("Cancel sent to 3 jobs")
+    for job in open_:
+        watched.reaches(job, CANCELLED)
+
+
+def test_a_notice_can_be_taken_away(watched: FleetService, dashboard: Dashboard) -> None:
+    job = watched.ask("WAIT")
+    watched.reaches(job, RUNNING)
+    dashboard.go(f"jobs/{job}").button("Park").click()
+    expect(dashboard.notice).to_have_text("Park requested; the worker holds it at its next token.")
+    words, paper = (f"node => getComputedStyle(node).{name}" for name in ("color", "backgroundColor"))
+    assert dashboard.notice.get_by_role("status").evaluate(words) != dashboard.notice.evaluate(paper)
+    dashboard.page.get_by_role("button", name="Take the notice away").click(timeout=3000)
+    expect(dashboard.notice).to_have_attribute("data-empty", "true", timeout=1000)
+
+
+def test_a_worker_that_is_gone_keeps_its_name(fleet: Processes, context: BrowserContext) -> None:
+    worker = fleet.worker()
+    service = FleetService(fleet.api(**ENVIRONMENT).http)
+    job = service.ask(params=SHORT)
+    incarnation = service.reaches(job, DONE)["worker"]
+    page = Dashboard(context).enter(service.url, key_of("ann")).go("jobs")
+    cell = page.row(job).locator("[data-label=Worker]")
+    expect(cell).to_have_text(re.compile(f":{worker.pid}$"))
+    expect(cell).to_have_attribute("title", incarnation)
+    worker.end()
+    expect(cell).to_have_attribute("title", f"Gone; its incarnation was {incarnation}")
+    expect(cell).to_have_text(re.compile(f":{worker.pid}$"))
+    page.go(f"jobs?worker={incarnation}")
+    expect(page.row(job)).to_be_visible()
+    expect(page.page.get_by_label("Worker").locator("option:checked")).to_have_text(re.compile(f":{worker.pid}$"))
+    page.go("jobs?worker=0123456789abcdef")
+    expect(page.page.get_by_label("Worker").locator("option:checked")).to_have_text("gone (01234567…)")
+
+
+def test_only_a_job_under_way_is_watched(watched: FleetService, dashboard: Dashboard) -> None:
+    job = watched.ask("WAIT")
+    watched.reaches(job, RUNNING)
+    about = dashboard.go(f"jobs/{job}").page.get_by_role("region", name="About it")
+    expect(about).to_contain_text("Watched by")
+    watched.post(f"jobs/{job}/cancel")
+    expect(dashboard.state).to_have_text("cancelled")
+    expect(about).not_to_contain_text("Watched by")
+
+
+@pytest.mark.parametrize("width", [375, 800, 1216, 1280, 1600])
+def test_the_moments_of_the_filter_have_room(dashboard: Dashboard, width: int) -> None:
+    dashboard.page.set_viewport_size({"width": width, "height": 800})
+    dashboard.go("jobs")
+    for field in dashboard.page.locator("[type=datetime-local]").all():
+        shown = field.bounding_box()
+        free = field.evaluate(
+            """(node) => {
+                const copy = node.cloneNode();
+                copy.style.cssText = "position: absolute; width: max-content; min-width: 0";
+                node.parentNode.append(copy);
+                const { width } = copy.getBoundingClientRect();
+                copy.remove();
+                return width;
+            }"""
+        )
+        assert shown
+        assert shown["width"] >= free > 100
+    assert dashboard.page.evaluate(OVERFLOW) == 0
 
 
 def test_chosen_rows_are_acted_on(watched: FleetService, dashboard: Dashboard) -> None:

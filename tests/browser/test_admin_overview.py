@@ -6,6 +6,7 @@ from playwright.sync_api import expect
 
 from tests.browser.dashboard import Dashboard
 from tests.browser.fleet_service import FleetService
+from tests.support.waiting import until
 
 PLOTS = ("states", "tokens", "ttft", "itl", "queue", "ended", "losses", "kv", "prefix")
 
@@ -32,6 +33,37 @@ def test_the_history_is_drawn_and_told(watched: FleetService, dashboard: Dashboa
     table = tokens.get_by_role("table", name="Tokens a second")
     expect(table.get_by_role("columnheader")).to_have_text(["Time", "Generated", "Prompt"])
     expect(table.get_by_role("row").nth(1)).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+
+
+def test_a_step_that_goes_on_does_not_lower_the_legend(watched: FleetService, dashboard: Dashboard) -> None:
+    watched.ask(params={"max_tokens": 3800})
+
+    def whole_steps() -> list[float]:
+        """The last two."""
+        rates: list[float] = watched.get("series?range=15m")["columns"]["tokens_per_s"][-3:-1]
+        return rates
+
+    legend = (
+        dashboard.page.get_by_role("figure", name="Tokens a second").locator("li", has_text="Generated").locator("b")
+    )
+
+    def shown() -> float:
+        return float(legend.inner_text().replace(",", ""))
+
+    until(lambda: 0 < 0.8 * max(whole_steps()) < min(whole_steps()), what="two steps at an even rate")
+    until(lambda: shown() > 0.9 * min(whole_steps()), what="a page that has them")
+    begun = watched.get("series?range=15m")["times"][-1]
+    least: list[float] = []
+    seen: list[float] = []
+
+    def another_step_is_half_over() -> bool:
+        least.append(min(whole_steps()))
+        seen.append(shown())
+        series = watched.get("series?range=15m")
+        return bool(series["times"][-1] > begun and series["now_ms"] / 1000 > series["times"][-1] + 2.5)
+
+    until(another_step_is_half_over, what="another step")
+    assert min(seen) > 0.9 * min(least)
 
 
 def test_a_reload_shows_the_same_range(dashboard: Dashboard) -> None:

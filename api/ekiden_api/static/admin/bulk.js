@@ -13,12 +13,15 @@ const AT_ONCE = 4;
 
 export function Bulk({ filter, jobs, chosen, onChosen }) {
   const [all, setAll] = useState(false);
-  const [asked, setAsked] = useState(null); // { action, count, confirm }
+  const [asked, setAsked] = useState(null); // { action, count, fits }, and the jobs or what confirms the count
   const [problem, setProblem] = useState("");
   const selected = jobs.filter(({ id }) => chosen.has(id));
   const ask = async (action) => {
     setProblem("");
-    if (!all) return setAsked({ action, jobs: selected });
+    if (!all) {
+      const jobs = selected.filter(ACTIONS[action].fits);
+      return setAsked({ action, jobs, count: selected.length, fits: jobs.length });
+    }
     try {
       const priority = action === "priority" ? 0 : null;
       setAsked({ action, ...(await call("POST", "bulk", { action, filter: filter, priority, confirm: null })) });
@@ -45,11 +48,11 @@ export function Bulk({ filter, jobs, chosen, onChosen }) {
 }
 
 function Ask({ asked, filter, onClose, onDone }) {
-  const { action, jobs } = asked;
+  const { action, jobs, fits } = asked;
   const [priority, setPriority] = useState(action === "priority" ? "0" : null);
-  const number = jobs ? jobs.length : asked.count;
   const plain = ACTIONS[action].word.replace("…", "");
-  const these = count(number, "job");
+  const these = count(fits, "job");
+  const rest = asked.count - fits;
   const confirm = async () => {
     const given = priority === null ? null : Number(priority);
     const { acted, skipped, why } = jobs
@@ -61,10 +64,14 @@ function Ask({ asked, filter, onClose, onDone }) {
   };
   return html`
     <${ConfirmDialog} title=${priority === null ? `${plain} ${these}?` : `Another priority for ${these}?`}
-      confirm=${priority === null ? `${plain} ${these}` : "Set the priority"} ready=${number > 0} onConfirm=${confirm}
+      confirm=${priority === null ? `${plain} ${these}` : "Set the priority"} ready=${fits > 0} onConfirm=${confirm}
       onClose=${onClose}>
       <p>${jobs ? "The jobs that are chosen on this page." : `The jobs that match now: ${filterWords(filter)}.`}</p>
-      <p class="note">Those in a state that this does not fit are left as they are.</p>
+      ${rest > 0 && html`
+        <p class="note">
+          Of the ${count(asked.count, "job")}, ${rest} ${rest === 1 ? "is" : "are"} in a state that this does not fit, and
+          left out.
+        </p>`}
       ${priority !== null && html`<${PriorityInput} value=${priority} onValue=${setPriority} />`}
     </${ConfirmDialog}>`;
 }

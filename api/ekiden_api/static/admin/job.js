@@ -81,10 +81,10 @@ function about(job, now) {
     ["Priority", job.priority],
     ["Attempts", job.attempt],
     ["Deaths in a row", job.deaths],
-    ["Watched by", `${number(job.watchers)} API ${job.watchers === 1 ? "process" : "processes"}`],
     ["Created", moment(job.created_ms)],
     ["When nobody watches", job.on_disconnect],
   ];
+  if (isOpen(job)) facts.push(["Watched by", `${number(job.watchers)} API process${job.watchers === 1 ? "" : "es"}`]);
   if (job.conversation) facts.push(["Conversation", job.conversation]);
   if (job.retry_of) facts.push(["Asks again", html`<a href=${address(`jobs/${job.retry_of}`)}>${job.retry_of}</a>`]);
   if (job.abandon_ms && isOpen(job)) facts.push(["Is given up in", span(job.abandon_ms - now)]);

@@ -5,6 +5,7 @@ import { html, useEffect, useRef, useState } from "./html.js";
 import { filterBy } from "./job_page.js";
 import { STATES } from "./job_words.js";
 import { useTopic } from "./live.js";
+import { useWorkerNames } from "./worker_names.js";
 
 const TYPING_MS = 300;
 const WORDS = {
@@ -36,7 +37,7 @@ function wordOf(name, value) {
 export function Filter({ filter }) {
   const { data } = useTopic("overview");
   const models = (data?.models ?? []).map(({ model }) => [model, model]);
-  const workers = (data?.workers ?? []).map(({ incarnation, host, pid }) => [incarnation, `${host}:${pid}`]);
+  const workers = useWorkerChoices(data?.workers ?? [], filter.worker);
   const set = (name, value) => {
     filterBy(filterOf({ ...filter, [name]: value }));
   };
@@ -53,6 +54,16 @@ export function Filter({ filter }) {
       <${Moment} name="to_ms" filter=${filter} set=${set} />
       <button type="button" class="quiet" disabled=${!some} onClick=${() => filterBy({})}>Clear filter</button>
     </form>`;
+}
+
+/** The workers that live; one that is gone is among them while it is filtered by. */
+function useWorkerChoices(workers, wanted) {
+  const names = useWorkerNames();
+  const { data } = useTopic("jobs");
+  const choices = workers.map(({ incarnation, host, pid }) => [incarnation, `${host}:${pid}`]);
+  if (!wanted || choices.some(([incarnation]) => incarnation === wanted)) return choices;
+  const known = data?.jobs.find(({ worker }) => worker === wanted)?.worker_name;
+  return [...choices, [wanted, names(wanted, known).text]];
 }
 
 /** One of a list; what the address names is in the list in any case. */

@@ -57,7 +57,7 @@ function Table({ page, chosen, onChosen, choosable }) {
         </th>`} />
       <tbody>
         ${jobs.map((job) => html`
-          <${Row} key=${job.id} job=${job} now=${now} worker=${names(job.worker)} choosable=${choosable}
+          <${Row} key=${job.id} job=${job} now=${now} worker=${names(job.worker, job.worker_name)} choosable=${choosable}
             chosen=${chosen.has(job.id)} onChoose=${choose} />`)}
       </tbody>
     </table>
@@ -78,7 +78,7 @@ function Row({ job, now, worker, choosable, chosen, onChoose }) {
       <td data-label="User">${job.user || html`<span class="note">anonymous</span>`}</td>
       <td data-label="Model" class="long">${job.model}</td>
       <td data-label="Priority" class="figure">${job.priority}</td>
-      <td data-label="Worker" class="long">${worker}</td>
+      <td data-label="Worker" class=${worker.gone ? "long gone" : "long"} title=${worker.title}>${worker.text}</td>
       <td data-label="Attempts" class="figure">${job.attempt}</td>
       <td data-label="Tokens" class="figure">${number(job.cursor)}</td>
       <td data-label="Age" class="figure">${age(now - job.created_ms)}</td>

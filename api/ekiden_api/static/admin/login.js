@@ -23,7 +23,7 @@ export function Login({ onDone }) {
   return html`
     <main class="gate">
       <${Mark} size=${52} />
-      <h1>Ekiden dashboard</h1>
+      <h1>Sign in to the dashboard</h1>
       <form onSubmit=${submit}>
         <label>
           API key

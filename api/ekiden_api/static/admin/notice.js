@@ -1,4 +1,4 @@
-// What was done, said once to everyone: shown for a while, and read out.
+// What was done, said once to everyone: read out, and shown for a while or until it is taken away.
 
 import { html, useEffect, useState } from "./html.js";
 
@@ -20,7 +20,11 @@ export function Notice() {
     const timer = setTimeout(() => setText(""), SHOWN_MS);
     return () => clearTimeout(timer);
   }, [text]);
-  return html`<div class="notice" role="status" data-empty=${!text}>${text}</div>`;
+  return html`
+    <div class="notice" data-empty=${!text}>
+      <p role="status">${text}</p>
+      ${text && html`<button type="button" aria-label="Take the notice away" onClick=${() => setText("")}></button>`}
+    </div>`;
 }
 
 /** What went wrong, next to what was tried. */

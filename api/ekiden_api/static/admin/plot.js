@@ -1,5 +1,5 @@
-// One plot: the canvas, a legend with the figures under the pointer or the latest, and all of it as a table for those
-// who do not see it.
+// One plot: the canvas, a legend with the figures under the pointer or of the last whole step, and all of it as a table
+// for those who do not see it.
 
 import { moment, NONE } from "./format.js";
 import { html, useEffect, useLayoutEffect, useMemo, useRef, useState } from "./html.js";
@@ -15,7 +15,8 @@ const clock = (time) => new Date(time * 1000).toLocaleTimeString("en", CLOCK);
 export function Plot({ kind, series }) {
   const [index, setIndex] = useState(null);
   const lines = useMemo(() => kind.lines(series), [kind, series]);
-  const at = index !== null && index < series.times.length ? index : lastKnown(lines);
+  const told = settled(kind, lines, series);
+  const at = index !== null && index < series.times.length ? index : lastKnown(told);
   return html`
     <figure class=${kind.wide ? "plot wide" : "plot"} data-plot=${kind.id} aria-label=${kind.title}>
       <figcaption>
@@ -29,9 +30,15 @@ export function Plot({ kind, series }) {
         </ul>
       </figcaption>
       <${Canvas} kind=${kind} times=${series.times} lines=${lines} onIndex=${setIndex} />
-      <p class="unseen">${summary(kind, lines)}</p>
+      <p class="unseen">${summary(kind, told)}</p>
       <${Table} kind=${kind} times=${series.times} lines=${lines} />
     </figure>`;
+}
+
+/** Without the step that goes on, where what is counted in a step is told: it would be too low until its end. */
+function settled({ counted = false }, lines, { times, step_s, now_ms }) {
+  const end = counted ? times.findLastIndex((time) => time + step_s <= now_ms / 1000) + 1 : times.length;
+  return lines.map((line) => ({ ...line, values: line.values.slice(0, end) }));
 }
 
 function lastKnown(lines) {

@@ -32,25 +32,28 @@ function workers(column) {
       { id, name, tone: place % TONES, dash: place < TONES ? SOLID : DASHED, values }));
 }
 
-/** `show` writes a value; `top`: where the scale ends at least; `stacked`: each line stands on those before it. */
+/**
+ * `show` writes a value; `top`: where the scale ends at least; `stacked`: each line stands on those before it;
+ * `counted`: a value is of all of its step, so that of a step that goes on is too low.
+ */
 export const PLOTS = [
   {
     id: "states", title: "Jobs by state", show: number, top: 4, stacked: true, wide: true,
     lines: columns(["Running", "running", 0], ["Queued", "queued", 1], ["Parked", "parked", 2]),
   },
   {
-    id: "tokens", title: "Tokens a second", show: number, top: 10,
+    id: "tokens", title: "Tokens a second", show: number, top: 10, counted: true,
     lines: columns(["Generated", "tokens_per_s", 0], ["Prompt", "prompt_tokens_per_s", 1, DASHED]),
   },
   { id: "ttft", title: "Time to first token", show: span, top: 10, lines: percentiles("ttft") },
   { id: "itl", title: "Time between tokens", show: span, top: 10, lines: percentiles("itl") },
   { id: "queue", title: "Wait in the queue", show: span, top: 10, lines: percentiles("queue") },
   {
-    id: "ended", title: "Jobs ended a minute", show: number, top: 4,
+    id: "ended", title: "Jobs ended a minute", show: number, top: 4, counted: true,
     lines: rates(["Done", "done", 0], ["Cancelled", "cancelled", 1, DASHED]),
   },
   {
-    id: "losses", title: "Failures and moves a minute", show: number, top: 4,
+    id: "losses", title: "Failures and moves a minute", show: number, top: 4, counted: true,
     lines: rates(["Failed", "failed", 0], ["Moved", "moved", 1, DASHED]),
   },
   { id: "kv", title: "KV cache in use", show: percent, top: 1, lines: workers("kv_usage") },
