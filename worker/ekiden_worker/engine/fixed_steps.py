@@ -14,7 +14,7 @@ import torch
 
 from ekiden_worker.engine.batch import Batch, Forward
 from ekiden_worker.engine.inputs import Array, known_ids, row_fields, slots_of
-from ekiden_worker.engine.kernels.attention import query_tile
+from ekiden_worker.engine.kernels.attention import QUERY_TILE
 from ekiden_worker.engine.kv_cache import KVCache
 from ekiden_worker.engine.scheduler import Chunk
 from ekiden_worker.engine.triton_attention import Decodes, Prefills, TritonAttention, tiles_of_chunks
@@ -156,14 +156,13 @@ class MixedSteps:
         self._cache = cache
         self._sampled = sampled
         self._most = most
-        self._tile = query_tile(cache.dtype)
         self._inputs = Inputs(
             cache.device,
             fields=(rows, 3),
             slots=(rows,),
             last=(most,),
             lengths=(most,),
-            tiles=(rows // self._tile + most, 4),
+            tiles=(rows // QUERY_TILE + most, 4),
             decodes=(most, blocks),
             prefills=(most, blocks),
         )
@@ -180,7 +179,7 @@ class MixedSteps:
             arrays["slots"][:rows] = slots_of(chunks, self._cache.block_size)
             arrays["last"][: len(chunks)] = np.cumsum(counts) - 1
             arrays["lengths"][:split] = [chunk.sequence.computed + 1 for chunk in chunks[:split]]
-            tiles = tiles_of_chunks(chunks[split:], split, self._tile)
+            tiles = tiles_of_chunks(chunks[split:], split)
             arrays["tiles"][: len(tiles)] = tiles
             _fill_tables(chunks[:split], arrays["decodes"])
             _fill_tables(chunks[split:], arrays["prefills"])
@@ -196,7 +195,7 @@ class MixedSteps:
             self._cache,
             given["slots"][:size],
             Decodes(given["decodes"][:decodes], given["lengths"][:decodes]),
-            Prefills(given["prefills"], given["tiles"][: size // self._tile + self._most]),
+            Prefills(given["prefills"], given["tiles"][: size // QUERY_TILE + self._most]),
         )
         ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
         logits = self._forward(Batch(ids, fields[:, 1].long(), given["last"].long(), attention))

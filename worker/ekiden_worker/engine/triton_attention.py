@@ -57,7 +57,7 @@ class TritonAttention:
             lengths = np.array([chunk.sequence.computed + 1 for chunk in chunks[:split]], dtype=np.int32)
             decodes = Decodes(upload(tables_of(chunks[:split])), upload(lengths))
         if split < len(chunks):
-            tiles = np.array(tiles_of_chunks(chunks[split:], split, kernels.query_tile(cache.dtype)), dtype=np.int32)
+            tiles = np.array(tiles_of_chunks(chunks[split:], split), dtype=np.int32)
             prefills = Prefills(upload(tables_of(chunks[split:])), upload(tiles))
         return cls(cache, upload(slots_of(chunks, cache.block_size)), decodes, prefills)
 
@@ -84,11 +84,11 @@ class TritonAttention:
         return layers.place(rows, rotation.cos, rotation.sin, self._slots, keys, values, query_heads)
 
 
-def tiles_of_chunks(chunks: Sequence[Chunk], first_row: int, most: int) -> list[tuple[int, int, int, int]]:
+def tiles_of_chunks(chunks: Sequence[Chunk], first_row: int) -> list[tuple[int, int, int, int]]:
     """The tiles (see kernels.attention.tiles_of) of chunks whose rows begin at `first_row`; tables in their order."""
     tiles = list[tuple[int, int, int, int]]()
     for table, chunk in enumerate(chunks):
-        tiles += kernels.tiles_of(first_row, chunk.count, chunk.sequence.computed, table, most)
+        tiles += kernels.tiles_of(first_row, chunk.count, chunk.sequence.computed, table)
         first_row += chunk.count
     return tiles
 

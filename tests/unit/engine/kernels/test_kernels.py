@@ -49,7 +49,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
         (4, 1, 96, 16, [40, 7]),
     ],
 )
-@pytest.mark.parametrize("busy", [1, 4096])
+@pytest.mark.parametrize("busy", [1, 8, 4096])
 def test_decode(
     monkeypatch: pytest.MonkeyPatch,
     dtype: torch.dtype,
@@ -60,7 +60,7 @@ def test_decode(
     lengths: list[int],
     busy: int,
 ) -> None:
-    monkeypatch.setattr(attention, "_BUSY_PROGRAMS", busy)  # without and with parts
+    monkeypatch.setattr(attention, "_BUSY_PROGRAMS", busy)  # many and few sequences
     keys, values = cache(kv_heads, size, block_size, dtype)
     table = tables(len(lengths), -(-max(lengths) // block_size))
     query = numbers((len(lengths), heads + 2, size), dtype)[:, :heads]
@@ -93,7 +93,7 @@ def test_prefill(
     out = torch.full((rows, heads, size), torch.nan, dtype=dtype, device=DEVICE)
     tiles, row = list[tuple[int, int, int, int]](), 0
     for number, (count, past) in enumerate(chunks):
-        tiles += attention.tiles_of(row, count, past, number, attention.query_tile(dtype))
+        tiles += attention.tiles_of(row, count, past, number)
         row += count
     on_device = torch.tensor(tiles, dtype=torch.int32, device=DEVICE)
     attention.prefill(query, keys, values, table, on_device, 0.3, out)

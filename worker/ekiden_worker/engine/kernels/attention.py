@@ -11,7 +11,7 @@ import triton.language as tl
 
 _BUSY_PROGRAMS = 2048  # enough to fill a large GPU
 _MOST_SPLITS = 16
-_LEAST_PART = 256  # ids: below, joining costs more than it brings
+QUERY_TILE = 64  # rows of a tile of prefill, at most
 _LEAST_SIZE = 16  # of what a matrix unit takes
 
 # A kernel is compiled for what its arguments are divisible by; these would have it compiled again in mid-service.
@@ -20,7 +20,7 @@ _FROM_STEP_TO_STEP = ("tables", "table_row")
 
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_alone(  # type: ignore[no-untyped-def]
-    query, keys, values, tables, lengths, out, parts, weights, scale,
+    query, keys, values, tables, lengths, parts, weights, scale,
     query_row, query_head, block_stride, head_stride, table_row, KV, least,
     SPLITS: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
@@ -55,18 +55,14 @@ def _decode_alone(  # type: ignore[no-untyped-def]
         found = found * fade + tl.sum(share[:, None] * v.to(tl.float32), 0)
         best = better
     found = found / tl.maximum(mass, 1e-30)
-    index = (row * KV + head).to(tl.int64)
-    if SPLITS == 1:
-        tl.store(out + index * SIZE + d, found.to(out.dtype.element_ty), mask=d < SIZE)
-    else:
-        index = index * SPLITS + part
-        tl.store(weights + index, tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf")))
-        tl.store(parts + index * SIZE + d, found, mask=d < SIZE)
+    index = (row * KV + head).to(tl.int64) * SPLITS + part
+    tl.store(weights + index, tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf")))
+    tl.store(parts + index * SIZE + d, found, mask=d < SIZE)
 
 
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_group(  # type: ignore[no-untyped-def]
-    query, keys, values, tables, lengths, out, parts, weights, scale,
+    query, keys, values, tables, lengths, parts, weights, scale,
     query_row, query_head, block_stride, head_stride, table_row, KV, least,
     SPLITS: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr,
     BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr,
@@ -105,15 +101,10 @@ def _decode_group(  # type: ignore[no-untyped-def]
         found = found * fade[:, None] + tl.dot(share.to(v.dtype), v, input_precision="ieee")
         best = better
     found = found / tl.maximum(mass, 1e-30)[:, None]
-    index = (row * KV + head).to(tl.int64)
-    if SPLITS == 1:
-        to = out + (index * GROUP + g)[:, None] * SIZE + d[None, :]
-        tl.store(to, found.to(out.dtype.element_ty), mask=real)
-    else:
-        heads = (index * SPLITS + part) * GROUP + g
-        weight = tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf"))
-        tl.store(weights + heads, weight, mask=g < GROUP)
-        tl.store(parts + heads[:, None] * SIZE + d[None, :], found, mask=real)
+    heads = ((row * KV + head).to(tl.int64) * SPLITS + part) * GROUP + g
+    weight = tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf"))
+    tl.store(weights + heads, weight, mask=g < GROUP)
+    tl.store(parts + heads[:, None] * SIZE + d[None, :], found, mask=real)
 
 
 @triton.jit
@@ -182,10 +173,18 @@ def _prefill(  # type: ignore[no-untyped-def]
     tl.store(to, found.to(out.dtype.element_ty), mask=real)
 
 
-def splits_for(sequences: int, kv_heads: int) -> int:
-    """How many parts each sequence is cut into; a power of two."""
-    wanted: int = triton.next_power_of_2(triton.cdiv(_BUSY_PROGRAMS, sequences * kv_heads))
-    return min(_MOST_SPLITS, wanted)
+def splits_for(sequences: int, kv_heads: int) -> tuple[int, int]:
+    """Into how many parts each sequence is cut, a power of two, and how many ids a part has at least.
+
+    Few sequences are cut to fill the GPU. Many fill it; the long ones among them are cut, or the others would wait.
+    """
+    programs = sequences * kv_heads
+    if programs >= 4 * _BUSY_PROGRAMS:
+        return 4, 512
+    if programs >= _BUSY_PROGRAMS:
+        return 8, 256
+    wanted: int = triton.next_power_of_2(triton.cdiv(_BUSY_PROGRAMS, programs))
+    return min(_MOST_SPLITS, wanted), 1
 
 
 def decode(
@@ -200,41 +199,33 @@ def decode(
     rows, heads, size = query.shape
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
-    splits = splits_for(rows, kv_heads)
-    parts, weights = out, out
-    if splits > 1:
-        parts = torch.empty((rows, kv_heads, splits, group, size), dtype=torch.float32, device=out.device)
-        weights = torch.empty((rows, kv_heads, splits, group), dtype=torch.float32, device=out.device)
+    splits, least = splits_for(rows, kv_heads)
+    parts = torch.empty((rows, kv_heads, splits, group, size), dtype=torch.float32, device=out.device)
+    weights = torch.empty((rows, kv_heads, splits, group), dtype=torch.float32, device=out.device)
     padded = max(_LEAST_SIZE, triton.next_power_of_2(size))
-    given = (query, keys, values, tables, lengths, out, parts, weights, scale)
+    given = (query, keys, values, tables, lengths, parts, weights, scale)
     strides = (*query.stride()[:2], *keys.stride()[:2], tables.stride(0))
     grid = (rows, kv_heads, splits)
     if group == 1:
         _decode_alone[grid](
-            *given, *strides, kv_heads, _LEAST_PART, SPLITS=splits, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
+            *given, *strides, kv_heads, least, SPLITS=splits, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
             STEP=32, num_warps=1, num_stages=3,
         )  # fmt: skip
     else:
         _decode_group[grid](
-            *given, *strides, kv_heads, _LEAST_PART, SPLITS=splits, GROUP=group,
+            *given, *strides, kv_heads, least, SPLITS=splits, GROUP=group,
             TILE=max(_LEAST_SIZE, triton.next_power_of_2(group)), SIZE=size, SIZE_BLOCK=padded,
             BLOCK_SIZE=block_size, STEP=64, num_warps=4, num_stages=3,
         )  # fmt: skip
-    if splits > 1:
-        _join[(rows, heads)](
-            parts, weights, out, kv_heads, SPLITS=splits, GROUP=group, SIZE=size, SIZE_BLOCK=padded, num_warps=2
-        )
+    _join[(rows, heads)](
+        parts, weights, out, kv_heads, SPLITS=splits, GROUP=group, SIZE=size, SIZE_BLOCK=padded, num_warps=2
+    )
 
 
-def query_tile(dtype: torch.dtype) -> int:
-    """How many rows a tile of prefill has at most."""
-    return 64 if dtype == torch.float32 else 128
-
-
-def tiles_of(first_row: int, count: int, past: int, table: int, most: int) -> list[tuple[int, int, int, int]]:
+def tiles_of(first_row: int, count: int, past: int, table: int) -> list[tuple[int, int, int, int]]:
     """The tiles of a chunk: `count` rows of the step from `first_row` on, behind `past` ids of table number `table`."""
-    starts = range(0, count, most)
-    return [(first_row + at, min(most, count - at), past + at, table) for at in starts]
+    starts = range(0, count, QUERY_TILE)
+    return [(first_row + at, min(QUERY_TILE, count - at), past + at, table) for at in starts]
 
 
 def prefill(
@@ -252,6 +243,5 @@ def prefill(
     _prefill[(tiles.shape[0], heads)](
         query, keys, values, tables, tiles, out, scale, *query.stride()[:2], out.stride(0), *keys.stride()[:2],
         tables.stride(0), GROUP=heads // kv_heads, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
-        ROWS=query_tile(query.dtype), STEP=32 if wide else 64, num_warps=4 if wide else 8,
-        num_stages=2 if wide else 3,
+        ROWS=QUERY_TILE, STEP=32 if wide else 64, num_warps=4, num_stages=2,
     )  # fmt: skip
