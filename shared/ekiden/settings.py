@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights and activations; auto is float32 on CPU and the model's own on CUDA."
     )
+    eager: bool = Field(
+        False, description="Capture no CUDA graphs: a worker is ready sooner, and generates more slowly."
+    )
     max_running: Count = Field(32, description="Sequences generated at the same time by one worker.")
     threads: int = Field(
         0, ge=0, description="CPU threads of one worker; 0: all cores, under `ekiden up` cores / workers."

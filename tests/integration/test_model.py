@@ -24,7 +24,7 @@ from transformers import (
 from ekiden.protocol import Message
 from ekiden.settings import Settings, load_settings
 from ekiden_worker.hf_folder import converted
-from ekiden_worker.model import load, load_model
+from ekiden_worker.model import check_room, load, load_model, weight_bytes
 from ekiden_worker.model_files import build_once, default_model, model_path
 from ekiden_worker.prompts import choose_format
 from ekiden_worker.runtime import ModelError
@@ -185,6 +185,16 @@ def test_cuda_without_a_device_is_refused(folder: Path, tmp_path: Path) -> None:
         pytest.skip("there is a CUDA device")
     with pytest.raises(ModelError, match="no CUDA device for EKIDEN_DEVICE=cuda"):
         load_model(options(folder, tmp_path, device="cuda"))
+
+
+def test_a_model_too_large_for_the_gpu_is_refused_with_the_numbers(folder: Path, tmp_path: Path) -> None:
+    settings = options(folder, tmp_path, device="cuda:1")
+    model, _ = load_model(options(folder, tmp_path))
+    assert weight_bytes(model) == sum(weight.nbytes for weight in {*model.parameters(), *model.buffers()})
+    check_room(settings, needed=9 << 30, free=10 << 30)
+    with pytest.raises(ModelError) as caught:
+        check_room(settings, needed=13 << 30, free=(10 << 30) + (1 << 29))
+    assert "too large for cuda:1: its weights take 13.0 GiB, and 10.5 GiB are free" in str(caught.value)
 
 
 def test_a_worker_without_a_usable_model_exits_3_with_one_sentence(folder: Path, tmp_path: Path) -> None:

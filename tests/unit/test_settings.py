@@ -36,6 +36,7 @@ BAD: dict[str, list[str]] = {
     "outbox_bytes": ["0"],
     "device": ["gpu", "cuda:", "cuda:x", "CPU"],
     "dtype": ["int8", "fp16"],
+    "eager": ["maybe"],
     "max_running": ["0"],
     "workers": ["0", "two"],
     "threads": ["-1"],

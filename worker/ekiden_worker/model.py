@@ -24,6 +24,8 @@ from ekiden_worker.text import UnknownTokenizer, Vocabulary
 
 log = structlog.get_logger()
 
+LARGEST_SHARE = 0.9  # of a GPU's free memory, for weights
+
 
 def load(settings: Settings) -> Runtime:
     """Read tokenizer and weights and build the engine, not started yet. Raises ModelError."""
@@ -86,10 +88,27 @@ def load_model(settings: Settings) -> tuple[PreTrainedModel, ModelTokenizer]:
         tokenizer = ModelTokenizer.of(fast, Path(file))
     with _explained(settings, "weights"):
         model = _weights(settings, path, _dtype(settings, device, config))
+        if device.type == "cuda":
+            check_room(settings, weight_bytes(model), torch.cuda.mem_get_info(device)[0])
         model.to(device)  # type: ignore[arg-type]
     model.requires_grad_(False)
     model.train(False)
     return model, tokenizer
+
+
+def weight_bytes(model: PreTrainedModel) -> int:
+    """What the weights take, those that layers share once."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
+
+
+def check_room(settings: Settings, needed: int, free: int) -> None:
+    """Raise ModelError with the numbers where weights of `needed` bytes leave too little of `free` for the rest."""
+    if needed > LARGEST_SHARE * free:
+        raise ModelError(
+            f"The model {settings.model} is too large for {settings.device}: its weights take {needed / 2**30:.1f} GiB,"
+            f" and {free / 2**30:.1f} GiB are free, of which a tenth stays for the KV cache and the computation."
+            " EKIDEN_DTYPE chooses smaller numbers; a model is not spread over several GPUs."
+        )
 
 
 def _weights(settings: Settings, path: Path | str, dtype: torch.dtype) -> PreTrainedModel:
@@ -131,6 +150,7 @@ def _engine_config(settings: Settings) -> EngineConfig:
         max_running=settings.max_running,
         context_tokens=settings.context_tokens,
         kv_cache_tokens=settings.kv_cache_tokens,
+        eager=settings.eager,
         threads=settings.threads,
     )
 

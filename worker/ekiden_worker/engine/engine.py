@@ -337,12 +337,19 @@ class BatchEngine:
     def _warm_up(self) -> None:
         """Whole prefills and decode steps, so that the first request finds everything compiled and allocated."""
         if uses_kernels(self._config, self._device) and self._on_cuda and not self._config.eager:
-            self._runner.fix_shapes(self._scheduler.budget.most, capture=True)
+            self._capture()
         for length in CUDA_WARM_UP_TOKENS if self._on_cuda else (3,):
             prompt = (0,) * max(1, min(length, self._context_tokens - 2))
             self._warm_up_with(EngineRequest("warm-up", prompt, SamplingParams(max_tokens=2), frozenset()))
         self._outputs.clear()
         self._steps = self._scheduler.prompt_tokens = self._scheduler.cached_tokens = 0
+
+    def _capture(self) -> None:
+        """Capture CUDA graphs, if the model's code can be captured; a device that is lost shows in the next step."""
+        try:
+            self._runner.fix_shapes(self._scheduler.budget.most, capture=True)
+        except RuntimeError as error:
+            log.warning("graphs_not_captured", error=str(error))
 
     def _warm_up_with(self, request: EngineRequest) -> None:
         self._begin(request)

@@ -118,11 +118,12 @@ class ModelRunner:
         from ekiden_worker.engine.fixed_steps import DecodeSteps, MixedSteps
 
         shared = self._forward, self._cache, self._most, self._blocks, self._sampled
-        self._decode, self._mixed = DecodeSteps(*shared), MixedSteps(*shared, rows=most_rows)
+        decode, mixed = DecodeSteps(*shared), MixedSteps(*shared, rows=most_rows)
         if capture:
             pool = torch.cuda.graph_pool_handle()
-            self._mixed.steps.capture(pool)
-            self._decode.steps.capture(pool)
+            mixed.steps.capture(pool)
+            decode.steps.capture(pool)
+        self._decode, self._mixed = decode, mixed
 
     @torch.inference_mode()
     def launch(self, chunks: list[Chunk]) -> Flight:
