@@ -133,7 +133,7 @@ def engine_round(alone: Alone, prompts: Sequence[Sequence[int]], tokens: int) ->
 
 def path_round(url: str, chats: Sequence[Chat], tokens: int) -> Round:
     """All answers over the path."""
-    streams = run(streamed(url, [{"messages": chat} for chat in chats], tokens))
+    streams = run(streamed(url, [{"messages": chat} for chat in chats], [tokens] * len(chats)))
     assert not any(stream.usage["cached_tokens"] for stream in streams), "not every prompt was computed"
     times_s = [stream.times_s for stream in streams]
     end_s = max(stream.ended_s for stream in streams)

@@ -112,7 +112,7 @@ def over_path(url: str, chats: Chats, cold_tokens: int, options: argparse.Namesp
     """A kept conversation; `cold_tokens` is how long its second prompt is."""
 
     def ask(tokens: int, **fields: object) -> Stream:
-        [stream] = run(streamed(url, [fields], tokens))
+        [stream] = run(streamed(url, [fields], [tokens]))
         return stream
 
     def turn(stream: Stream, known: int) -> Turn:

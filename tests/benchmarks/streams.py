@@ -48,14 +48,14 @@ class Streams(Load):
         if self.failures or self.ended == len(self.answers):
             self._over.set()
 
-    async def stream(self, frames: Sequence[Mapping[str, object]], tokens: int) -> list[Stream]:
-        """Ask for all of them at once, each on the next socket, and wait. Fails unless each answer has `tokens` ids."""
+    async def stream(self, frames: Sequence[Mapping[str, object]], tokens: Sequence[int]) -> list[Stream]:
+        """Ask for all of them at once, each on the next socket, and wait. Fails unless each has its number of ids."""
         self._over.clear()
         asked = []
-        for line, fields in zip(self.lines, frames, strict=True):
-            params = {"max_tokens": tokens, "temperature": 0}
+        for line, fields, count in zip(self.lines, frames, tokens, strict=True):
+            params = {"max_tokens": count, "temperature": 0}
             self._asked_s.append(time.perf_counter())
-            asked.append(self.ask(line, tokens, **{"params": params, **fields}))
+            asked.append(self.ask(line, count, **{"params": params, **fields}))
         await asyncio.wait_for(self._over.wait(), LONGEST_ROUND_S)
         assert not self.failures, self.failures[:3]
         return [self._result(answer) for answer in asked]
@@ -68,8 +68,8 @@ class Streams(Load):
         return Stream(self._asked_s[answer.number], answer.times, ended_s, accepted["conversation"], usage)
 
 
-async def streamed(url: str, frames: Sequence[Mapping[str, object]], tokens: int) -> list[Stream]:
-    """So many clients, each with one answer of that length; `frames` are the fields of their `chat`."""
+async def streamed(url: str, frames: Sequence[Mapping[str, object]], tokens: Sequence[int]) -> list[Stream]:
+    """A client for each, with an answer of that many ids; `frames` are the fields of their `chat`."""
     streams = Streams()
     async with loaded(url, len(frames), streams):
         return await streams.stream(frames, tokens)

@@ -28,14 +28,16 @@ class Request:
     answer_tokens: int
 
 
-def model(device: str, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
-    """The model with random weights, made on the device."""
+def model(
+    device: str, dtype: torch.dtype = torch.bfloat16, layers: int = LLAMA_2_7B.num_hidden_layers
+) -> PreTrainedModel:
+    """The model with random weights, made on the device; with fewer layers for a try."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            made = LlamaForCausalLM(LLAMA_2_7B)
+            made = LlamaForCausalLM(LlamaConfig(**LLAMA_2_7B.to_dict() | {"num_hidden_layers": layers}))
     finally:
         torch.set_default_dtype(before)
     return made.eval().requires_grad_(False)

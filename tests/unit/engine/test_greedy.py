@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from ekiden_worker.engine.interface import SamplingParams
 from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
 
-ANSWER = 24
+ANSWER, SHORT = 24, 12
 GREEDY = SamplingParams(max_tokens=ANSWER)
 TIE = 1e-4
 
@@ -43,17 +43,46 @@ def test_alone_and_all_at_once(make_engine: MakeEngine, kind: str) -> None:
         assert_greedy(model, prompt, answer)
 
 
-def test_equals_generate(make_engine: MakeEngine) -> None:
+@pytest.fixture(scope="module")
+def hundred() -> list[tuple[list[int], list[int]]]:
+    """Prompts of mixed length, some with a common beginning, and what `generate` makes of each by itself."""
     model = tiny_model("llama")
-    cases = prompts(6)
-    answers = make_engine(model).run(cases, GREEDY)
     model.set_attn_implementation("sdpa")
-    for prompt, answer in zip(cases, answers, strict=True):
-        expected = model.generate(
-            torch.tensor([prompt]), max_new_tokens=ANSWER, do_sample=False, pad_token_id=0, eos_token_id=VOCAB
+    common = prompts(1, longest=70, seed=5)[0]
+    cases = prompts(80, longest=70, seed=6) + [common + prompt for prompt in prompts(20, longest=20, seed=7)]
+    answers = [
+        model.generate(  # type: ignore[operator]
+            torch.tensor([prompt]), max_new_tokens=SHORT, do_sample=False, pad_token_id=0, eos_token_id=VOCAB
         )
-        assert answer == expected[0, len(prompt) :].tolist()
+        for prompt in cases
+    ]
     model.set_attn_implementation("ekiden_paged")
+    return [(prompt, answer[0, len(prompt) :].tolist()) for prompt, answer in zip(cases, answers, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"max_running": 1},
+        {"max_running": 100},
+        {"max_running": 9, "kv_cache_tokens": 256, "block_size": 8, "context_tokens": 128},
+        {"max_running": 33, "max_batched_tokens": 1},
+        {"max_running": 17, "max_batched_tokens": 37, "block_size": 4},
+    ],
+    ids=["alone", "all at once", "few blocks", "one id a step", "odd sizes"],
+)
+def test_a_hundred_prompts_equal_generate(
+    make_engine: MakeEngine, hundred: list[tuple[list[int], list[int]]], sizes: dict[str, int]
+) -> None:
+    model = tiny_model("llama")
+    engine = make_engine(model, **sizes)
+    answers = engine.run([prompt for prompt, _ in hundred], SamplingParams(max_tokens=SHORT))
+    assert "kv_cache_tokens" not in sizes or engine.engine.stats().preemptions > 0
+    assert engine.engine.stats().cached_tokens > 0 or sizes["max_running"] == 100
+    engine.engine.stop()
+    for (prompt, expected), answer in zip(hundred, answers, strict=True):
+        if answer != expected:
+            assert_greedy(model, prompt, answer)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 32, 64, 1000])

@@ -1,0 +1,144 @@
+"""The whole path on a GPU, WebSocket clients → API → store → Celery worker → engine, and the engine by itself.
+
+Run it with `python -m tests.benchmarks.gpu.bench_path`: the workload of docs/performance.md, first over the path, then,
+when the worker has given the GPU back, on an engine with nothing around it. Asked at the largest size are 97 % of the
+bare engine's tokens/s, and a first token that comes 5 ms later at p50 and 15 ms at p99.
+"""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain, pairwise
+from pathlib import Path
+
+from ekiden.settings import load_settings
+from tests.benchmarks.common import percentile, report
+from tests.benchmarks.gpu import random_model
+from tests.benchmarks.gpu.workload import LLAMA_2_7B, Request, requests
+from tests.benchmarks.load import run
+from tests.benchmarks.real_model import Alone
+from tests.benchmarks.streams import streamed
+from tests.support.processes import processes
+from tests.support.valkey import running_valkey
+
+ASKED_RATIO, ASKED_TTFT_MS = 0.97, {"p50": 5.0, "p99": 15.0}
+FIRST_LETTER, LETTERS = 33, 94  # bytes that are characters
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """One run of one size; first tokens in seconds from the first submit."""
+
+    tokens_per_s: float
+    ttft_p50_s: float
+    ttft_p99_s: float
+    gap_p50_ms: float
+    gap_p99_ms: float
+
+    @classmethod
+    def of(cls, load: Sequence[Request], asked_s: Sequence[float], times_s: Sequence[Sequence[float]]) -> "Figures":
+        """`times_s`: when the ids of each answer came."""
+        began, ended = min(asked_s), max(times[-1] for times in times_s)
+        firsts = [times[0] - asked for asked, times in zip(asked_s, times_s, strict=True)]
+        gaps = list(chain.from_iterable((after - before for before, after in pairwise(times)) for times in times_s))
+        return cls(
+            tokens_per_s=round(sum(request.answer_tokens for request in load) / (ended - began), 1),
+            ttft_p50_s=round(percentile(firsts, 0.5), 4),
+            ttft_p99_s=round(percentile(firsts, 0.99), 4),
+            gap_p50_ms=round(percentile(gaps, 0.5) * 1e3, 2),
+            gap_p99_ms=round(percentile(gaps, 0.99) * 1e3, 2),
+        )
+
+
+def text_of(request: Request) -> str:
+    """A prompt of as many bytes as the request's has ids."""
+    return "".join(chr(FIRST_LETTER + token % LETTERS) for token in request.prompt)
+
+
+def over_the_path(url: str, load: Sequence[Request]) -> Figures:
+    """All requests at once, each on a socket of its own."""
+    frames = [{"messages": [{"role": "user", "content": text_of(request)}]} for request in load]
+    streams = run(streamed(url, frames, [request.answer_tokens for request in load]))
+    return Figures.of(load, [stream.asked_s for stream in streams], [stream.times_s for stream in streams])
+
+
+def on_the_engine(alone: Alone, load: Sequence[Request]) -> Figures:
+    """The same ids without a path."""
+    tracks = [alone.ask([1 + byte for byte in text_of(request).encode()], request.answer_tokens) for request in load]
+    alone.wait(lambda: all(track.finish for track in tracks))
+    return Figures.of(load, [track.asked_s for track in tracks], [track.times_s for track in tracks])
+
+
+@contextmanager
+def environment(options: argparse.Namespace, most: int) -> Iterator[dict[str, str]]:
+    """Settings of both sides by name; a worker's come from the environment."""
+    os.environ["EKIDEN_TEST_LAYERS"] = str(options.layers)
+    settings = {"device": options.device, "max_running": str(most)}
+    yield settings
+    del os.environ["EKIDEN_TEST_LAYERS"]
+
+
+@contextmanager
+def fleet_of(settings: dict[str, str]) -> Iterator[str]:
+    """A store, an API process and a worker with these settings; the address of its socket."""
+    named = {f"EKIDEN_{name.upper()}": value for name, value in settings.items()}
+    named["EKIDEN_ENGINE"] = f"{random_model.__name__}:{random_model.load.__name__}"
+    with tempfile.TemporaryDirectory() as name, running_valkey(Path(name)) as store:
+        bench = load_settings(redis_url=store.url, key_prefix="bench")
+        with processes(bench, Path(name)) as fleet:
+            fleet.worker(**named)
+            yield fleet.api().socket
+
+
+def measured(options: argparse.Namespace, sizes: Sequence[int]) -> dict[int, tuple[Figures, Figures]]:
+    """(path, engine) of each size, after a size that does not count."""
+    warm = requests(min(8, max(sizes)), seed=99)
+    with environment(options, max(sizes)) as settings:
+        with fleet_of(settings) as url:
+            over_the_path(url, warm)
+            paths = {size: over_the_path(url, requests(size)) for size in sizes}
+        engine = random_model.load(load_settings(**settings)).engine
+        with closing(Alone(engine)) as alone:
+            on_the_engine(alone, warm)
+            return {size: (paths[size], on_the_engine(alone, requests(size))) for size in sizes}
+
+
+def missed_of(size: int, path: Figures, engine: Figures) -> list[str]:
+    """What is asked of the largest size and was not reached."""
+    late_ms = {
+        "p50": 1e3 * (path.ttft_p50_s - engine.ttft_p50_s),
+        "p99": 1e3 * (path.ttft_p99_s - engine.ttft_p99_s),
+    }
+    missed = [f"{size}: ttft {name}" for name, most in ASKED_TTFT_MS.items() if late_ms[name] > most]
+    return missed + ([f"{size}: tokens/s"] if path.tokens_per_s < ASKED_RATIO * engine.tokens_per_s else [])
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="EKIDEN_DEVICE")
+    parser.add_argument("--clients", default="1,64,256", help="numbers of clients, each with one answer")
+    parser.add_argument("--layers", type=int, default=LLAMA_2_7B.num_hidden_layers, help="of the model")
+    return parser.parse_args()
+
+
+LINE = "{:>8} {:>8} {:>10} {:>11} {:>11} {:>11} {:>11}"
+
+
+def main() -> None:
+    options = parsed()
+    sizes = [int(size) for size in options.clients.split(",")]
+    found = measured(options, sizes)
+    print(LINE.format("clients", "side", "tokens/s", "ttft p50 s", "ttft p99 s", "gap p50 ms", "gap p99 ms"))
+    for size, sides in found.items():
+        for side, figures in zip(("path", "engine"), sides, strict=True):
+            print(LINE.format(size, side, *(str(value) for value in asdict(figures).values())))
+    missed = missed_of(max(sizes), *found[max(sizes)])
+    runs = {str(size): {"path": asdict(path), "engine": asdict(engine)} for size, (path, engine) in found.items()}
+    report({"benchmark": "gpu_path", **vars(options), "runs": runs}, missed)
+
+
+if __name__ == "__main__":
+    main()
