@@ -26,7 +26,6 @@ from ekiden_worker.engine.model_runner import (
     ModelRunner,
     longest_context,
     probe_cache_shapes,
-    uses_kernels,
     vocabulary_size,
 )
 from ekiden_worker.engine.scheduler import Budget, Chunk, Scheduler
@@ -236,8 +235,9 @@ class BatchEngine:
             if begun and not self._lookahead:
                 self._collect(begun)
                 begun = None
-        except RuntimeError as error:  # what the device did later than it was asked
-            failure = error
+        except RuntimeError as error:  # the device failed later than it was asked: the ids of the step are lost with it
+            log.error("device_lost", error=str(error))
+            return False
         self._flight = begun
         if failure and not self._overcome(failure, chunks):
             return False
@@ -336,7 +336,7 @@ class BatchEngine:
 
     def _warm_up(self) -> None:
         """Whole prefills and decode steps, so that the first request finds everything compiled and allocated."""
-        if uses_kernels(self._config, self._device) and self._on_cuda and not self._config.eager:
+        if self._runner.uses_kernels and self._on_cuda and not self._config.eager:
             self._capture()
         for length in CUDA_WARM_UP_TOKENS if self._on_cuda else (3,):
             prompt = (0,) * max(1, min(length, self._context_tokens - 2))

@@ -1,5 +1,6 @@
 """Turns the chunks of a step into a batch and runs the model on it."""
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,8 @@ def probe_cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
     return [probe.shapes[layer] for layer in range(len(probe.shapes))]
 
 
-def uses_kernels(config: EngineConfig, device: torch.device) -> bool:
-    """Whether Triton's kernels run on this device, or were asked for."""
+def wants_kernels(config: EngineConfig, device: torch.device) -> bool:
+    """Whether Triton's kernels are to compute: they were asked for, or this is a device for them."""
     if config.kernels is not None:
         return config.kernels
     return device.type == "cuda" and find_spec("triton") is not None
@@ -99,15 +100,21 @@ class ModelRunner:
     def __init__(self, model: PreTrainedModel, cache: KVCache, context_tokens: int, config: EngineConfig) -> None:
         self._cache = cache
         self._device = model.device
-        self._kernels = uses_kernels(config, model.device)
+        self._context_tokens = context_tokens
         self._sampled = torch.zeros(config.max_running, dtype=torch.long, device=self._device)
         self._chooser = Chooser(vocabulary_size(model), self._device)
         theirs = HuggingFaceForward(model)
-        self._forward = self._own_forward(model, context_tokens, theirs) or theirs
+        self._kernels = wants_kernels(config, model.device) and self._kernels_fit(theirs)
+        self._forward = self._own_forward(model, theirs) or theirs
         self._decode: DecodeSteps | None = None
         self._mixed: MixedSteps | None = None
         self._most = config.max_running
         self._blocks = -(-context_tokens // cache.block_size)
+
+    @property
+    def uses_kernels(self) -> bool:
+        """Whether Triton's kernels compute, and shapes can be fixed."""
+        return self._kernels
 
     @torch.inference_mode()
     def fix_shapes(self, most_rows: int, capture: bool) -> None:
@@ -137,7 +144,7 @@ class ModelRunner:
         elif self._mixed and rows <= self._mixed.steps.most:
             logits = self._mixed.run(chunks)
         else:
-            logits = self._forward(self._batch(chunks))
+            logits = self._forward(self._batch(chunks, self._kernels))
             self._sampled[: len(chunks)] = logits.argmax(-1)
         chosen = self._sampled[: len(chunks)]
         self._chooser.choose(logits, chunks, chosen)
@@ -162,17 +169,17 @@ class ModelRunner:
         landed.record()
         return Flight(chunks, ids, landed)
 
-    def _batch(self, chunks: list[Chunk]) -> Batch:
+    def _batch(self, chunks: list[Chunk], kernels: bool) -> Batch:
         counts = [chunk.count for chunk in chunks]
         rows = np.zeros((sum(counts), ROW_FIELDS), dtype=np.int32)
         row_fields(chunks, rows)
         fields = uploaded(rows, self._device)
         ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
         last = uploaded(np.cumsum(counts, dtype=np.int32) - 1, self._device)
-        return Batch(ids, fields[:, 1].long(), last.long(), self._attention(chunks))
+        return Batch(ids, fields[:, 1].long(), last.long(), self._attention(chunks, kernels))
 
-    def _attention(self, chunks: list[Chunk]) -> Attention:
-        if not self._kernels:
+    def _attention(self, chunks: list[Chunk], kernels: bool) -> Attention:
+        if not kernels:
             return SdpaAttention(self._cache, chunks)
         from ekiden_worker.engine.triton_attention import TritonAttention
 
@@ -185,24 +192,47 @@ class ModelRunner:
 
         return TritonOperations()
 
-    def _own_forward(self, model: PreTrainedModel, context_tokens: int, theirs: Forward) -> Forward | None:
+    def _kernels_fit(self, theirs: Forward) -> bool:
+        """Whether the kernels run on this device with this model, and attend as torch does."""
+        try:
+            found = [
+                _difference(theirs(self._batch(chunks, kernels=True)), theirs(self._batch(chunks, kernels=False)))
+                for chunks in self._probes()
+            ]
+        except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds; a lost device shows again)
+            log.warning("kernels_do_not_run", error=str(error))
+            return False
+        return self._near(found, "kernels_differ")
+
+    def _own_forward(self, model: PreTrainedModel, theirs: Forward) -> Forward | None:
         """Our own forward pass, if it is made for the model and computes the same."""
         try:
-            ours = Decoder(model, context_tokens, self._operations())
+            ours = Decoder(model, self._context_tokens, self._operations())
         except ValueError as reason:
             log.info("forward_of_transformers", model=type(model).__name__, reason=str(reason))
             return None
-        difference = self._difference(ours, theirs, context_tokens)
-        if not difference <= _FURTHEST.get(model.dtype, 0.0):
-            log.warning("forward_differs", model=type(model).__name__, difference=difference)
-            return None
-        return ours
+        batches = [self._batch(chunks, self._kernels) for chunks in self._probes()]
+        found = [_difference(ours(batch), theirs(batch)) for batch in batches]
+        return ours if self._near(found, "forward_differs") else None
 
-    def _difference(self, ours: Forward, theirs: Forward, context_tokens: int) -> float:
-        """‖ours − theirs‖ / ‖theirs‖ of the logits behind a short prompt, in the block that belongs to nobody."""
-        prompt = tuple(range(min(self._cache.block_size, context_tokens)))
-        sequence = Sequence(EngineRequest("probe", prompt, SamplingParams(max_tokens=1), frozenset()))
+    def _probes(self) -> Iterator[list[Chunk]]:
+        """A prompt of some ids, and the id that follows, in the block that belongs to nobody."""
+        count = min(self._cache.block_size, self._context_tokens)
+        request = EngineRequest("probe", tuple(range(count)), SamplingParams(max_tokens=1), frozenset())
+        sequence = Sequence(request)
         sequence.block_table = [TRASH_BLOCK]
-        batch = self._batch([Chunk.of(sequence, len(prompt))])
-        expected = theirs(batch).double()
-        return float((ours(batch).double() - expected).norm() / expected.norm())
+        if count > 1:
+            yield [Chunk.of(sequence, count - 1)]
+            sequence.computed = count - 1
+        yield [Chunk.of(sequence, 1)]
+
+    def _near(self, differences: list[float], otherwise: str) -> bool:
+        if all(difference <= _FURTHEST.get(self._cache.dtype, 0.0) for difference in differences):
+            return True
+        log.warning(otherwise, differences=differences)
+        return False
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """‖found − expected‖ / ‖expected‖ of logits; not a number, and so near to nothing, where one is not."""
+    return float((found.double() - expected.double()).norm() / expected.double().norm())

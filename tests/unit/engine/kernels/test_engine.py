@@ -1,8 +1,10 @@
 """Engines that compute with the kernels, and with decode steps of fixed shapes, answer as transformers does."""
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
+import torch
 from transformers import PreTrainedModel
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -58,6 +60,25 @@ def test_sampled_answers_are_those_of_any_other_engine() -> None:
     assert answers(model, EngineConfig(kernels=True, max_running=3), cases, params) == answers(
         model, plain, cases, params
     )
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda *args: args[-1].zero_(),
+        lambda *args: args[-1].fill_(torch.nan),
+        lambda *_args: 1 / 0,  # stands for what a compiler says to a device it does not know
+    ],
+    ids=["zeros", "nan", "error"],
+)
+def test_kernels_that_do_not_compute_what_torch_does_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, broken: Callable[..., object]
+) -> None:
+    model = deepcopy(tiny_model("llama")).to(DEVICE)
+    monkeypatch.setattr(attention, "decode", broken)
+    config = EngineConfig(kernels=True, eager=True, max_running=3)
+    assert not BatchEngine(model, config)._runner.uses_kernels
+    assert isinstance(BatchEngine(model, config)._runner._forward, Decoder)
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 8, 32, 100])
