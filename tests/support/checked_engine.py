@@ -14,6 +14,7 @@ import torch
 
 from ekiden.settings import Settings
 from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.flight import Flight
 from ekiden_worker.engine.interface import EngineRequest, EngineStats, Output
 from ekiden_worker.engine.scheduler import Chunk
 from ekiden_worker.model import load as load_real
@@ -65,14 +66,14 @@ class CheckedEngine:
 
 def squeeze(engine: BatchEngine, file: Path) -> None:
     """Let large steps find too little memory while a file exists."""
-    forward = engine._runner.forward
+    launch = engine._runner.launch
 
-    def bounded(chunks: list[Chunk]) -> torch.Tensor:
+    def bounded(chunks: list[Chunk]) -> Flight:
         if file.exists() and (len(chunks) > 2 or sum(chunk.count for chunk in chunks) > 32):
             raise torch.OutOfMemoryError("the test takes it")
-        return forward(chunks)
+        return launch(chunks)
 
-    engine._runner.forward = bounded  # type: ignore[method-assign]
+    engine._runner.launch = bounded  # type: ignore[method-assign]
 
 
 def load(settings: Settings) -> Runtime:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from ekiden_worker.engine.interface import SamplingParams
 from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
 
-ANSWER, SHORT = 24, 12
+ANSWER, SHORT = 24, 8
 GREEDY = SamplingParams(max_tokens=ANSWER)
 TIE = 1e-4
 

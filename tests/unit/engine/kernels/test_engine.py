@@ -32,6 +32,8 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 def answers(model: PreTrainedModel, config: EngineConfig, cases: list[list[int]], params: SamplingParams) -> Answers:
     """What an engine of this config generates; with kernels its decode steps have fixed shapes."""
     engine = BatchEngine(model, config)
+    assert engine._runner.uses_kernels == bool(config.kernels)
+    assert isinstance(engine._runner._forward, Decoder) == (model.config.model_type != "gpt_neox")
     if config.kernels and DEVICE.type == "cpu":
         engine._runner.fix_shapes(16, capture=False)  # on a GPU it is captured at start
     collector = Collector(engine)
@@ -45,21 +47,19 @@ def answers(model: PreTrainedModel, config: EngineConfig, cases: list[list[int]]
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox"])
 def test_greedy_answers(kind: str) -> None:
     model = deepcopy(tiny_model(kind)).to(DEVICE)
-    config = EngineConfig(kernels=True, lookahead=True, block_size=16, max_batched_tokens=16, max_running=3)
-    assert isinstance(BatchEngine(model, config)._runner._forward, Decoder) == (kind != "gptneox")
-    cases = prompts(3, longest=25)
-    for prompt, answer in zip(cases, answers(model, config, cases, SamplingParams(max_tokens=4)), strict=True):
+    config = EngineConfig(kernels=True, lookahead=True, block_size=8, max_batched_tokens=16, max_running=2)
+    cases = prompts(3, longest=18)
+    for prompt, answer in zip(cases, answers(model, config, cases, SamplingParams(max_tokens=3)), strict=True):
         assert_greedy(model, prompt, answer)
 
 
 def test_sampled_answers_are_those_of_any_other_engine() -> None:
     model = deepcopy(tiny_model("llama")).to(DEVICE)
-    params = SamplingParams(max_tokens=4, temperature=0.9, top_p=0.9, repetition_penalty=1.2, seed=5)
-    cases = prompts(3, longest=25)
-    plain = EngineConfig(kernels=False, lookahead=False, max_running=3)
-    assert answers(model, EngineConfig(kernels=True, max_running=3), cases, params) == answers(
-        model, plain, cases, params
-    )
+    params = SamplingParams(max_tokens=3, temperature=0.9, top_p=0.9, repetition_penalty=1.2, seed=5)
+    cases = prompts(3, longest=18)
+    plain = EngineConfig(kernels=False, lookahead=False)
+    kernels = EngineConfig(kernels=True, block_size=8, max_running=2)
+    assert answers(model, kernels, cases, params) == answers(model, plain, cases, params)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_kernels_that_do_not_compute_what_torch_does_are_not_used(
 ) -> None:
     model = deepcopy(tiny_model("llama")).to(DEVICE)
     monkeypatch.setattr(attention, "decode", broken)
-    config = EngineConfig(kernels=True, eager=True, max_running=3)
-    assert not BatchEngine(model, config)._runner.uses_kernels
-    assert isinstance(BatchEngine(model, config)._runner._forward, Decoder)
+    runner = BatchEngine(model, EngineConfig(kernels=True, eager=True, block_size=4))._runner
+    assert not runner.uses_kernels
+    assert isinstance(runner._forward, Decoder)
 
 
 @pytest.mark.parametrize("most", [1, 2, 5, 8, 32, 100])
