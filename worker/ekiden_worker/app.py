@@ -1,8 +1,10 @@
 """The Celery application of a worker."""
 
 import signal
+import threading
 import uuid
 import warnings
+from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
@@ -28,12 +30,20 @@ class QuietWorker(Worker):  # type: ignore[misc]
 
     def stop_on_signals(self) -> None:
         """Own handlers: Celery's would wait for its poll's time-out, and SIGINT may have been ignored by our parent."""
+        # The hub has a lock that this thread may hold when the signal comes: another one wakes it. A put needs no lock.
+        told: SimpleQueue[None] = SimpleQueue()
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             state.should_stop = EX_OK
-            if hub := getattr(self, "hub", None):
-                hub.call_soon(lambda: None)
+            told.put(None)
 
+        def wake() -> None:
+            while True:
+                told.get()
+                if hub := getattr(self, "hub", None):
+                    hub.call_soon(lambda: None)
+
+        threading.Thread(target=wake, name="signals", daemon=True).start()
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
 
