@@ -6,17 +6,16 @@ bare engine's tokens/s, and a first token that comes 5 ms later at p50 and 15 ms
 """
 
 import argparse
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
-from itertools import chain, pairwise
+from dataclasses import asdict
 from pathlib import Path
 
 from ekiden.settings import load_settings
-from tests.benchmarks.common import percentile, report
+from tests.benchmarks.common import report
 from tests.benchmarks.gpu import random_model
+from tests.benchmarks.gpu.figures import Figures
 from tests.benchmarks.gpu.workload import LLAMA_2_7B, Request, requests
 from tests.benchmarks.load import run
 from tests.benchmarks.real_model import Alone
@@ -26,31 +25,6 @@ from tests.support.valkey import running_valkey
 
 ASKED_RATIO, ASKED_TTFT_MS = 0.97, {"p50": 5.0, "p99": 15.0}
 FIRST_LETTER, LETTERS = 33, 94  # bytes that are characters
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """One run of one size; first tokens in seconds from the first submit."""
-
-    tokens_per_s: float
-    ttft_p50_s: float
-    ttft_p99_s: float
-    gap_p50_ms: float
-    gap_p99_ms: float
-
-    @classmethod
-    def of(cls, load: Sequence[Request], asked_s: Sequence[float], times_s: Sequence[Sequence[float]]) -> "Figures":
-        """`times_s`: when the ids of each answer came."""
-        began, ended = min(asked_s), max(times[-1] for times in times_s)
-        firsts = [times[0] - asked for asked, times in zip(asked_s, times_s, strict=True)]
-        gaps = list(chain.from_iterable((after - before for before, after in pairwise(times)) for times in times_s))
-        return cls(
-            tokens_per_s=round(sum(request.answer_tokens for request in load) / (ended - began), 1),
-            ttft_p50_s=round(percentile(firsts, 0.5), 4),
-            ttft_p99_s=round(percentile(firsts, 0.99), 4),
-            gap_p50_ms=round(percentile(gaps, 0.5) * 1e3, 2),
-            gap_p99_ms=round(percentile(gaps, 0.99) * 1e3, 2),
-        )
 
 
 def text_of(request: Request) -> str:
@@ -73,19 +47,11 @@ def on_the_engine(alone: Alone, load: Sequence[Request]) -> Figures:
 
 
 @contextmanager
-def environment(options: argparse.Namespace, most: int) -> Iterator[dict[str, str]]:
-    """Settings of both sides by name; a worker's come from the environment."""
-    os.environ["EKIDEN_TEST_LAYERS"] = str(options.layers)
-    settings = {"device": options.device, "max_running": str(most)}
-    yield settings
-    del os.environ["EKIDEN_TEST_LAYERS"]
-
-
-@contextmanager
-def fleet_of(settings: dict[str, str]) -> Iterator[str]:
+def fleet_of(settings: dict[str, str], layers: int) -> Iterator[str]:
     """A store, an API process and a worker with these settings; the address of its socket."""
     named = {f"EKIDEN_{name.upper()}": value for name, value in settings.items()}
     named["EKIDEN_ENGINE"] = f"{random_model.__name__}:{random_model.load.__name__}"
+    named["EKIDEN_TEST_LAYERS"] = str(layers)
     with tempfile.TemporaryDirectory() as name, running_valkey(Path(name)) as store:
         bench = load_settings(redis_url=store.url, key_prefix="bench")
         with processes(bench, Path(name)) as fleet:
@@ -96,14 +62,14 @@ def fleet_of(settings: dict[str, str]) -> Iterator[str]:
 def measured(options: argparse.Namespace, sizes: Sequence[int]) -> dict[int, tuple[Figures, Figures]]:
     """(path, engine) of each size, after a size that does not count."""
     warm = requests(min(8, max(sizes)), seed=99)
-    with environment(options, max(sizes)) as settings:
-        with fleet_of(settings) as url:
-            over_the_path(url, warm)
-            paths = {size: over_the_path(url, requests(size)) for size in sizes}
-        engine = random_model.load(load_settings(**settings)).engine
-        with closing(Alone(engine)) as alone:
-            on_the_engine(alone, warm)
-            return {size: (paths[size], on_the_engine(alone, requests(size))) for size in sizes}
+    settings = {"device": options.device, "max_running": str(max(sizes))}
+    with fleet_of(settings, options.layers) as url:
+        over_the_path(url, warm)
+        paths = {size: over_the_path(url, requests(size)) for size in sizes}
+    engine = random_model.runtime(load_settings(**settings), options.layers).engine
+    with closing(Alone(engine)) as alone:
+        on_the_engine(alone, warm)
+        return {size: (paths[size], on_the_engine(alone, requests(size))) for size in sizes}
 
 
 def missed_of(size: int, path: Figures, engine: Figures) -> list[str]:

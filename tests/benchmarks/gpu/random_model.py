@@ -1,7 +1,7 @@
 """The workload's model as a worker's runtime: what stands in an answer means nothing, how fast it comes is measured.
 
 Loaded by a worker with EKIDEN_ENGINE=tests.benchmarks.gpu.random_model:load. A prompt has an id for each of its bytes.
-EKIDEN_TEST_LAYERS: layers of the model, if not all.
+EKIDEN_TEST_LAYERS: how many layers the model has.
 """
 
 import os
@@ -20,8 +20,12 @@ from tests.support.bytes_format import BytesFormat
 
 def load(settings: Settings) -> Runtime:
     """What EKIDEN_ENGINE names."""
+    return runtime(settings, int(os.environ["EKIDEN_TEST_LAYERS"]))
+
+
+def runtime(settings: Settings, layers: int) -> Runtime:
+    """A runtime of a model of so many layers."""
     dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
-    layers = int(os.environ.get("EKIDEN_TEST_LAYERS", LLAMA_2_7B.num_hidden_layers))
     config = EngineConfig(
         max_running=settings.max_running, kv_cache_tokens=settings.kv_cache_tokens, eager=settings.eager
     )
