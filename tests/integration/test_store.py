@@ -149,14 +149,18 @@ def test_poll_returns_only_what_changed_and_watches_again(fleet: Fleet) -> None:
     assert fleet.store.redis.smembers(fleet.store.keys.prefix + "watchers:j1") == {b"r1"}
 
 
-def test_a_replica_that_was_not_heard_keeps_no_entry_of_an_ended_job(fleet: Fleet) -> None:
+@pytest.mark.parametrize("asks", ["poll", "attach"])
+def test_a_replica_that_was_not_heard_keeps_no_entry_of_an_ended_job(fleet: Fleet, asks: str) -> None:
     fleet.submit("j1", replica="r1")
     [claim] = fleet.claim(fleet.worker("w1"))
     fleet.append("w1", claim, 0, "a")  # nobody listens: r1 is dropped
     fleet.append("w1", claim, 1, "b", end=Ending("stop"))
     entries = fleet.store.keys.prefix + "replica:r1:jobs"
     assert fleet.store.redis.smembers(entries) == {b"j1"}
-    fleet.store.run(fleet.commands.poll("r1", [("j1", 1, 1)]))
+    if asks == "poll":
+        fleet.store.run(fleet.commands.poll("r1", [("j1", 1, 1)]))
+    else:
+        assert fleet.store.run(fleet.commands.attach("r1", ANONYMOUS, "j1", 1)) is not None
     assert not fleet.store.redis.exists(entries)
 
 

@@ -4,5 +4,10 @@
 -- Returns a view, or nil when this user has no such job
 local job = load_job(ARGV[4])
 if not job or job.user ~= ARGV[3] then return false end
-if live(job) then watch(job, ARGV[2]) end
+if live(job) then
+  watch(job, ARGV[2])
+else
+  -- As in poll.lua: the entry is still there where the job's end found the replica without a listener.
+  redis.call('SREM', key('replica', ARGV[2] .. ':jobs'), job.id)
+end
 return view(job, tonumber(ARGV[5]))
