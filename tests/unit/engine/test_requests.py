@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
@@ -253,6 +254,26 @@ def test_an_answer_without_enough_memory_alone_ends_and_the_engine_goes_on(
         engine.wait("large", "small")
     assert engine.ends["large"].error_code == "engine_error"
     assert engine.ends["small"].finish is Finish.LENGTH
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_step_that_fails_when_its_ids_are_chosen_penalizes_none_of_them(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    params = SamplingParams(max_tokens=30, temperature=temperature, repetition_penalty=1.5, seed=3)
+    expected = make_engine().run([[5, 6, 7]], params)
+    engine = make_engine()
+    fly = ModelRunner._flight
+    steps = count(1)
+
+    def late(runner: ModelRunner, chunks: list[Chunk], chosen: torch.Tensor) -> Flight:
+        if next(steps) % 3 == 0:
+            raise MemoryError
+        return fly(runner, chunks, chosen)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRunner, "_flight", late)
+        assert engine.run([[5, 6, 7]], params) == expected
 
 
 def test_a_lost_device_ends_the_engine_without_ending_its_requests(

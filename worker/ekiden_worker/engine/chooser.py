@@ -28,11 +28,13 @@ class Chooser:
             seen = torch.stack([self._seen_by(sequence) for sequence in sequences])
             penalties = torch.tensor([p.repetition_penalty for p in params], device=self._device)
             scores = penalize(scores.float(), seen, penalties)
-        ids = sample(scores, params, [sequence.length for sequence in sequences])
-        chosen[index] = ids
-        for number, sequence in enumerate(sequences):
-            if sequence.request.params.repetition_penalty != 1:
-                self._seen_by(sequence).index_fill_(0, ids[number : number + 1], True)
+        chosen[index] = sample(scores, params, [sequence.length for sequence in sequences])
+
+    def remember(self, chunks: list[Chunk], chosen: torch.Tensor) -> None:
+        """Count `chosen` as said. Once nothing can fail any more: a step that failed is done again."""
+        for row, chunk in enumerate(chunks):
+            if chunk.completes and chunk.sequence.request.params.repetition_penalty != 1:
+                self._seen_by(chunk.sequence).index_fill_(0, chosen[row : row + 1], True)
 
     def forget(self, sequence: Sequence) -> None:
         """A request ended."""

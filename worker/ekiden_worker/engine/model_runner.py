@@ -149,6 +149,7 @@ class ModelRunner:
         chosen = self._sampled[: len(chunks)]
         self._chooser.choose(logits, chunks, chosen)
         flight = self._flight(chunks, chosen)
+        self._chooser.remember(chunks, chosen)
         for row, chunk in enumerate(chunks):
             sequence = chunk.sequence
             sequence.computed += chunk.count
