@@ -48,7 +48,7 @@ bench: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	EKIDEN_TEST_STORE_STEPS=120000 $(BIN)/python -m pytest --timeout 3600 tests/integration/test_store_model.py
 	EKIDEN_TEST_ROUNDS=1000000 EKIDEN_TEST_EXAMPLES=5000 $(BIN)/python -m pytest --timeout 7200 \
-	    tests/unit/text tests/unit/prompts tests/unit/memory tests/unit/test_feed.py
+	    tests/unit/text tests/unit/prompts tests/unit/memory tests/unit/test_feed.py tests/unit/engine/test_random.py
 	EKIDEN_TEST_ANSWER_TOKENS=128 $(BIN)/python -m pytest --timeout 7200 tests/e2e/test_exact.py
 
 chaos: $(VENV)/.installed-dev

@@ -1,0 +1,25 @@
+"""Random walks: whatever befalls other requests, each answer is what the model alone would have said."""
+
+import pytest
+
+from tests.support.seeded import ROUNDS, generator
+from tests.unit.engine.conftest import tiny_model
+from tests.unit.engine.walk import Walk
+
+KINDS = ("llama", "qwen3", "gptneox")
+ROUNDS_A_WALK = 2500
+WALKS = -(-ROUNDS // len(KINDS) // ROUNDS_A_WALK)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_walk_changes_an_answer(kind: str) -> None:
+    model = tiny_model(kind)
+    walks = []
+    for number in range(WALKS):
+        walk = Walk(model, generator(f"{kind} {number}"), requests=12)
+        walk.run()
+        walks.append(walk)
+    model.set_attn_implementation("sdpa")
+    for walk in walks:
+        walk.check(model)
+    model.set_attn_implementation("ekiden_paged")
