@@ -86,6 +86,14 @@ def test_models_of_llamas_shape_have_our_forward_pass(make_engine: MakeEngine, k
         assert_greedy(model, prompt, answer)
 
 
+def test_a_vocabulary_smaller_than_a_block(make_engine: MakeEngine) -> None:
+    model = llama(vocab_size=20).eval()
+    engine = make_engine(model, block_size=32)
+    assert isinstance(forward_of(engine.engine), Decoder)
+    [answer] = engine.run([[5, 19]], SamplingParams(max_tokens=8))
+    assert_greedy(model, [5, 19], answer)
+
+
 @pytest.mark.parametrize(
     "model",
     [

@@ -101,6 +101,7 @@ class ModelRunner:
         self._cache = cache
         self._device = model.device
         self._context_tokens = context_tokens
+        self._probe_tokens = min(cache.block_size, context_tokens, vocabulary_size(model))
         self._sampled = torch.zeros(config.max_running, dtype=torch.long, device=self._device)
         self._chooser = Chooser(vocabulary_size(model), self._device)
         theirs = HuggingFaceForward(model)
@@ -218,7 +219,7 @@ class ModelRunner:
 
     def _probes(self) -> Iterator[list[Chunk]]:
         """A prompt of some ids, and the id that follows, in the block that belongs to nobody."""
-        count = min(self._cache.block_size, self._context_tokens)
+        count = self._probe_tokens
         request = EngineRequest("probe", tuple(range(count)), SamplingParams(max_tokens=1), frozenset())
         sequence = Sequence(request)
         sequence.block_table = [TRASH_BLOCK]
