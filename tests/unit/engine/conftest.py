@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -36,8 +39,18 @@ def tiny_model(kind: str) -> PreTrainedModel:
             **common, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32, pad_token_id=0
         )
         return Qwen3ForCausalLM(config).eval()
+    if kind == "deepseek":
+        return DeepseekV3ForCausalLM(_latent(common)).eval()
     config = GPTNeoXConfig(**common, intermediate_size=96, num_attention_heads=4, rotary_pct=0.5)
     return GPTNeoXForCausalLM(config).eval()
+
+
+def _latent(common: dict[str, Any]) -> DeepseekV3Config:
+    """Multi-head latent attention: values are smaller than keys."""
+    return DeepseekV3Config(
+        **common, intermediate_size=96, first_k_dense_replace=3, num_attention_heads=4, num_key_value_heads=4,
+        kv_lora_rank=16, q_lora_rank=16, qk_rope_head_dim=16, qk_nope_head_dim=32, v_head_dim=16,
+    )  # fmt: skip
 
 
 MakeEngine = Callable[..., Collector]

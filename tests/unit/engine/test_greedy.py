@@ -30,7 +30,7 @@ def assert_greedy(model: PreTrainedModel, prompt: list[int], answer: list[int]) 
     model.set_attn_implementation("ekiden_paged")
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox"])
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox", "deepseek"])
 def test_alone_and_all_at_once(make_engine: MakeEngine, kind: str) -> None:
     model = tiny_model(kind)
     engine = make_engine(model)

@@ -53,7 +53,8 @@ def paged_attention(
         )
     if isinstance(paged, Probe):
         paged.shapes[module.layer_idx] = (key.shape, value.shape)
-        return query.transpose(1, 2).contiguous(), None
+        # What attention gives has the size of values, which in some models is not that of queries.
+        return value.new_zeros(*query.shape[:3], value.shape[3]).transpose(1, 2).contiguous(), None
     paged.write(module.layer_idx, key[0].transpose(0, 1), value[0].transpose(0, 1))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return paged.attend(module.layer_idx, query[0].transpose(0, 1), scale)[None], None

@@ -35,6 +35,11 @@ class KVCache:
         return {keys.shape[1] for keys in self.keys}
 
     @property
+    def even(self) -> bool:
+        """Each layer's keys are as large as its values; not so in multi-head latent attention."""
+        return all(key.shape == value.shape for key, value in zip(self.keys, self.values, strict=True))
+
+    @property
     def device(self) -> torch.device:
         return self.keys[0].device
 

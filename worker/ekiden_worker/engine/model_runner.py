@@ -69,11 +69,13 @@ def probe_cache_shapes(model: PreTrainedModel) -> list[CacheShape]:
     return [probe.shapes[layer] for layer in range(len(probe.shapes))]
 
 
-def wants_kernels(config: EngineConfig, device: torch.device) -> bool:
-    """Whether Triton's kernels are to compute: they were asked for, or this is a device for them."""
+def _wants_kernels(config: EngineConfig, cache: KVCache) -> bool:
+    """Whether Triton's kernels are to compute: asked for, or on a device for them; and they know such a cache."""
+    if not cache.even:
+        return False
     if config.kernels is not None:
         return config.kernels
-    return device.type == "cuda" and find_spec("triton") is not None
+    return cache.device.type == "cuda" and find_spec("triton") is not None
 
 
 class HuggingFaceForward:
@@ -105,7 +107,7 @@ class ModelRunner:
         self._sampled = torch.zeros(config.max_running, dtype=torch.long, device=self._device)
         self._chooser = Chooser(vocabulary_size(model), self._device)
         theirs = HuggingFaceForward(model)
-        self._kernels = wants_kernels(config, model.device) and self._kernels_fit(theirs)
+        self._kernels = _wants_kernels(config, cache) and self._kernels_fit(theirs)
         self._forward = self._own_forward(model, theirs) or theirs
         self._decode: DecodeSteps | None = None
         self._mixed: MixedSteps | None = None
