@@ -24,6 +24,8 @@ def load(settings: Settings) -> Runtime:
     return replace(model.load(settings), end_ids=frozenset())
 
 
+GREEDY = SamplingParams(max_tokens=1)
+
 ENDLESS = f"{__name__}:{load.__name__}"
 
 
@@ -96,11 +98,12 @@ class Alone:
                     del self._tracks[output.request_id]
             self._changed.notify_all()
 
-    def ask(self, prompt: Sequence[int], new_tokens: int) -> Track:
-        """Submit a request, greedy and without end ids; returns at once."""
+    def ask(self, prompt: Sequence[int], new_tokens: int, like: SamplingParams = GREEDY) -> Track:
+        """Submit a request without end ids, chosen as `like` says; returns at once."""
         name = str(self._asked)
         self._asked += 1
-        request = EngineRequest(name, tuple(prompt), SamplingParams(max_tokens=new_tokens), frozenset())
+        params = replace(like, max_tokens=new_tokens)
+        request = EngineRequest(name, tuple(prompt), params, frozenset())
         track = self._tracks[name] = Track(time.perf_counter())
         self.engine.submit(request)
         return track

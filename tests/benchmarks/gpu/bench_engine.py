@@ -8,23 +8,24 @@ import argparse
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 
 import torch
 
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
+from ekiden_worker.engine.interface import SamplingParams
 from tests.benchmarks.common import report
 from tests.benchmarks.gpu.figures import Figures
 from tests.benchmarks.gpu.workload import LLAMA_2_7B, Request, model, requests
-from tests.benchmarks.real_model import Alone
+from tests.benchmarks.real_model import GREEDY, Alone
 
 ASKED_TOKENS_PER_S = {1: 250, 64: 4250, 256: 6200}
 
 
-def measured(alone: Alone, load: Sequence[Request]) -> Figures:
+def measured(alone: Alone, load: Sequence[Request], like: SamplingParams) -> Figures:
     """Submit all at once, and wait for the last id."""
-    tracks = [alone.ask(request.prompt, request.answer_tokens) for request in load]
+    tracks = [alone.ask(request.prompt, request.answer_tokens, like) for request in load]
     alone.wait(lambda: all(track.finish for track in tracks))
     if any(len(track.ids) != request.answer_tokens for track, request in zip(tracks, load, strict=True)):
         raise RuntimeError("an answer is not whole")
@@ -41,6 +42,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--requests", default="1,64,256", help="numbers of requests, one run each")
     parser.add_argument("--budget", type=int, default=0, help="ids computed in one step; 0: the engine's own choice")
     parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=2, help="runs of each size, with new prompts; the best counts")
     return parser.parse_args()
 
@@ -52,6 +55,7 @@ def main() -> None:
     config = EngineConfig(max_running=max(sizes), max_batched_tokens=options.budget, eager=options.eager)
     made = model(options.device, dtype, options.layers)
     began = time.perf_counter()
+    like = replace(GREEDY, temperature=options.temperature, top_p=options.top_p)
     best: dict[int, Figures] = {}
     with closing(Alone(BatchEngine(made, config))) as alone:
         started_s, engine = round(time.perf_counter() - began, 1), alone.engine
@@ -63,7 +67,7 @@ def main() -> None:
             rounds = []
             for seed in range(options.rounds):
                 before = engine.stats().preemptions
-                rounds.append(measured(alone, requests(size, seed)))
+                rounds.append(measured(alone, requests(size, seed), like))
                 preempted = engine.stats().preemptions - before
                 print(LINE.format(size, *(str(value) for value in astuple(rounds[-1])), preempted), flush=True)
             best[size] = max(rounds, key=lambda found: found.tokens_per_s)

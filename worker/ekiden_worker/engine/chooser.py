@@ -8,16 +8,20 @@ from ekiden_worker.engine.sequence import Sequence
 
 
 class Chooser:
-    """Corrects greedy choices by each request's parameters, on the device. Engine thread only."""
+    """Chooses by each request's parameters, on any device. Engine thread only."""
 
-    def __init__(self, vocab_size: int, device: torch.device) -> None:
-        self._vocab_size = vocab_size
+    def __init__(self, vocab_size: int, most: int, device: torch.device) -> None:
+        """For up to `most` sequences that were begun."""
         self._device = device
-        self._seen: dict[str, torch.Tensor] = {}
+        self._seen = torch.zeros((most, vocab_size), dtype=torch.bool, device=device)
+        """Which ids occur so far, a row for each sequence with a penalty."""
+        self._rows: dict[str, int] = {}
+        self._free = list(range(most))
 
     def choose(self, logits: torch.Tensor, chunks: list[Chunk], chosen: torch.Tensor) -> None:
-        """Write over `chosen` [chunks], the ids of the largest `logits` [chunks, vocab_size], where more is asked."""
-        rows = [row for row, chunk in enumerate(chunks) if chunk.completes and not _greedy(chunk.sequence)]
+        """Write an id for each row of `logits` [chunks, vocab_size] to `chosen` [chunks], int64."""
+        chosen.copy_(logits.argmax(-1))
+        rows = not_greedy(chunks)
         if not rows:
             return
         index = torch.tensor(rows, device=self._device)
@@ -25,33 +29,46 @@ class Chooser:
         params = [sequence.request.params for sequence in sequences]
         scores = logits[index]
         if any(p.repetition_penalty != 1 for p in params):
-            seen = torch.stack([self._seen_by(sequence) for sequence in sequences])
+            seen = self._seen[[self._row(sequence) or 0 for sequence in sequences]]
             penalties = torch.tensor([p.repetition_penalty for p in params], device=self._device)
             scores = penalize(scores.float(), seen, penalties)
         chosen[index] = sample(scores, params, [sequence.length for sequence in sequences])
 
     def remember(self, chunks: list[Chunk], chosen: torch.Tensor) -> None:
         """Count `chosen` as said. Once nothing can fail any more: a step that failed is done again."""
-        for row, chunk in enumerate(chunks):
-            if chunk.completes and chunk.sequence.request.params.repetition_penalty != 1:
-                self._seen_by(chunk.sequence).index_fill_(0, chosen[row : row + 1], True)
+        at = [row for row, chunk in enumerate(chunks) if chunk.completes and _penalized(chunk.sequence)]
+        if at:
+            rows = [self._row(chunks[row].sequence) for row in at]
+            where = torch.tensor([rows, at], pin_memory=self._device.type == "cuda")
+            rows_there, at_there = where.to(self._device, non_blocking=True)
+            self._seen[rows_there, chosen[at_there]] = True
 
     def forget(self, sequence: Sequence) -> None:
         """A request ended."""
-        self._seen.pop(sequence.request.request_id, None)
+        row = self._rows.pop(sequence.request.request_id, None)
+        if row is not None:
+            self._free.append(row)
 
-    def _seen_by(self, sequence: Sequence) -> torch.Tensor:
-        """Which ids occur so far, bool [vocab_size]; kept for requests with a penalty alone."""
+    def _row(self, sequence: Sequence) -> int | None:
+        """Its row of `seen`; None without a penalty."""
+        if not _penalized(sequence):
+            return None
         key = sequence.request.request_id
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = torch.zeros(self._vocab_size, dtype=torch.bool, device=self._device)
-            if sequence.request.params.repetition_penalty != 1:
-                seen[torch.tensor(sequence.ids, device=self._device)] = True
-                self._seen[key] = seen
-        return seen
+        if key not in self._rows:
+            row = self._rows[key] = self._free.pop()
+            self._seen[row] = False
+            self._seen[row, torch.tensor(sequence.ids, device=self._device)] = True
+        return self._rows[key]
 
 
-def _greedy(sequence: Sequence) -> bool:
-    params = sequence.request.params
-    return params.temperature == 0 and params.repetition_penalty == 1
+def not_greedy(chunks: list[Chunk]) -> list[int]:
+    """Rows whose id is not simply that of the largest logit."""
+    return [
+        row
+        for row, chunk in enumerate(chunks)
+        if chunk.completes and (chunk.sequence.request.params.temperature > 0 or _penalized(chunk.sequence))
+    ]
+
+
+def _penalized(sequence: Sequence) -> bool:
+    return sequence.request.params.repetition_penalty != 1

@@ -18,6 +18,7 @@ from ekiden_worker.engine.kernels.attention import QUERY_TILE
 from ekiden_worker.engine.kv_cache import KVCache
 from ekiden_worker.engine.scheduler import Chunk
 from ekiden_worker.engine.triton_attention import Decodes, Prefills, TritonAttention, tiles_of_chunks
+from ekiden_worker.engine.triton_chooser import FIELDS, TritonChooser
 
 log = structlog.get_logger()
 
@@ -61,12 +62,12 @@ class Inputs:
 class FixedSteps:
     """Steps of one kind in some sizes. Engine thread only."""
 
-    def __init__(self, name: str, sizes: Sequence[int], compute: Callable[[int], torch.Tensor]) -> None:
-        """`compute` runs a step of a size on its static inputs and returns logits."""
+    def __init__(self, name: str, sizes: Sequence[int], compute: Callable[[int], None]) -> None:
+        """`compute` runs a step of a size on its static inputs."""
         self._name = name
         self._sizes = sizes
         self._compute = compute
-        self._captured: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self._captured: dict[int, torch.cuda.CUDAGraph] = {}
 
     @property
     def most(self) -> int:
@@ -86,15 +87,14 @@ class FixedSteps:
                 seconds = round(time.monotonic() - began, 1)
                 log.info("graphs_captured", steps=self._name, done=done, of=len(self._sizes), seconds=seconds)
 
-    def run(self, size: int) -> torch.Tensor:
-        """Logits, which stay until the next step."""
-        if size not in self._captured:
-            return self._compute(size)
-        graph, logits = self._captured[size]
-        graph.replay()
-        return logits
+    def run(self, size: int) -> None:
+        """Begin a step of a size."""
+        if size in self._captured:
+            self._captured[size].replay()
+        else:
+            self._compute(size)
 
-    def _capture(self, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    def _capture(self, size: int, pool: Any) -> torch.cuda.CUDAGraph:
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -103,36 +103,40 @@ class FixedSteps:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):
-            logits = self._compute(size)
-        return graph, logits
+            self._compute(size)
+        return graph
 
 
 class DecodeSteps:
     """Steps in which every sequence has one row."""
 
-    def __init__(self, forward: Forward, cache: KVCache, most: int, blocks: int, sampled: torch.Tensor) -> None:
+    def __init__(
+        self, forward: Forward, chooser: TritonChooser, cache: KVCache, most: int, blocks: int, sampled: torch.Tensor
+    ) -> None:
         """Up to `most` sequences of `blocks` blocks each.
 
         `sampled` [>= most], int64: ids of the step before, where this one's are written.
         """
         self._forward = forward
+        self._chooser = chooser
         self._cache = cache
         self._sampled = sampled
-        self._inputs = Inputs(cache.device, fields=(most, 3), tables=(most, blocks))
+        self._inputs = Inputs(cache.device, fields=(most, 3), tables=(most, blocks), choices=(most, FIELDS))
         self.steps = FixedSteps("decode", decode_sizes(most), self._compute)
 
-    def run(self, chunks: list[Chunk]) -> torch.Tensor:
-        """Logits [chunks, vocab_size], until the next step; the ids of the largest are in `sampled`."""
+    def run(self, chunks: list[Chunk]) -> None:
+        """Compute a step; its ids are in `sampled` until the next."""
 
         def fill(arrays: dict[str, Array]) -> None:
             arrays["fields"][:, 2] = -1  # padding: position 0 of the block that belongs to nobody
             row_fields(chunks, arrays["fields"])
             _fill_tables(chunks, arrays["tables"])
+            self._chooser.fill(chunks, arrays["choices"])
 
         self._inputs.write(fill)
-        return self.steps.run(self.steps.size_for(len(chunks)))[: len(chunks)]
+        self.steps.run(self.steps.size_for(len(chunks)))
 
-    def _compute(self, size: int) -> torch.Tensor:
+    def _compute(self, size: int) -> None:
         fields, tables = self._inputs.on_device["fields"][:size], self._inputs.on_device["tables"][:size]
         ids, positions, sources = fields[:, 0], fields[:, 1].long(), fields[:, 2]
         block_size = self._cache.block_size
@@ -141,18 +145,25 @@ class DecodeSteps:
         attention = TritonAttention(self._cache, slots, Decodes(tables, (positions + 1).int()))
         every = torch.arange(size, device=self._cache.device)
         logits = self._forward(Batch(known_ids(ids, sources, self._sampled), positions, every, attention))
-        self._sampled[:size].copy_(logits.argmax(-1))
-        return logits
+        self._chooser.compute(logits, self._inputs.on_device["choices"][:size], self._sampled[:size])
 
 
 class MixedSteps:
     """Steps with chunks of prompts, and sequences that decode beside them."""
 
     def __init__(
-        self, forward: Forward, cache: KVCache, most: int, blocks: int, sampled: torch.Tensor, rows: int
+        self,
+        forward: Forward,
+        chooser: TritonChooser,
+        cache: KVCache,
+        most: int,
+        blocks: int,
+        sampled: torch.Tensor,
+        rows: int,
     ) -> None:
         """Up to `rows` rows of up to `most` sequences of `blocks` blocks each; `sampled` as in `DecodeSteps`."""
         self._forward = forward
+        self._chooser = chooser
         self._cache = cache
         self._sampled = sampled
         self._most = most
@@ -165,11 +176,12 @@ class MixedSteps:
             tiles=(rows // QUERY_TILE + most, 4),
             decodes=(most, blocks),
             prefills=(most, blocks),
+            choices=(most, FIELDS),
         )
         self.steps = FixedSteps("mixed", mixed_sizes(rows), self._compute)
 
-    def run(self, chunks: list[Chunk]) -> torch.Tensor:
-        """Logits [chunks, vocab_size], until the next step; the ids of the largest are in `sampled`."""
+    def run(self, chunks: list[Chunk]) -> None:
+        """Compute a step; its ids are in `sampled` until the next."""
         counts = [chunk.count for chunk in chunks]
         rows, split = sum(counts), counts.count(1)
 
@@ -183,11 +195,12 @@ class MixedSteps:
             arrays["tiles"][: len(tiles)] = tiles
             _fill_tables(chunks[:split], arrays["decodes"])
             _fill_tables(chunks[split:], arrays["prefills"])
+            self._chooser.fill(chunks, arrays["choices"])
 
         self._inputs.write(fill)
-        return self.steps.run(self.steps.size_for(rows))[: len(chunks)]
+        self.steps.run(self.steps.size_for(rows))
 
-    def _compute(self, size: int) -> torch.Tensor:
+    def _compute(self, size: int) -> None:
         given = self._inputs.on_device
         fields, decodes = given["fields"][:size], min(size, self._most)
         # Rows that do not decode have the length 0, and are written anew by the prefill.
@@ -199,8 +212,7 @@ class MixedSteps:
         )
         ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
         logits = self._forward(Batch(ids, fields[:, 1].long(), given["last"].long(), attention))
-        self._sampled[: self._most].copy_(logits.argmax(-1))
-        return logits
+        self._chooser.compute(logits, given["choices"], self._sampled[: self._most])
 
 
 def _fill_tables(chunks: Sequence[Chunk], into: Array) -> None:

@@ -105,12 +105,12 @@ class ModelRunner:
         self._context_tokens = context_tokens
         self._probe_tokens = min(cache.block_size, context_tokens, vocabulary_size(model))
         self._sampled = torch.zeros(config.max_running, dtype=torch.long, device=self._device)
-        self._chooser = Chooser(vocabulary_size(model), self._device)
         theirs = HuggingFaceForward(model)
         self._kernels = _wants_kernels(config, cache) and self._kernels_fit(theirs)
         self._forward = self._own_forward(model, theirs) or theirs
         self._decode: DecodeSteps | None = None
         self._mixed: MixedSteps | None = None
+        self._chooser = self._make_chooser(vocabulary_size(model), config.max_running)
         self._most = config.max_running
         self._blocks = -(-context_tokens // cache.block_size)
 
@@ -126,8 +126,11 @@ class ModelRunner:
         Takes seconds.
         """
         from ekiden_worker.engine.fixed_steps import DecodeSteps, MixedSteps
+        from ekiden_worker.engine.triton_chooser import TritonChooser
 
-        shared = self._forward, self._cache, self._most, self._blocks, self._sampled
+        if not isinstance(self._chooser, TritonChooser):
+            raise TypeError("steps of fixed shapes are made of kernels")
+        shared = self._forward, self._chooser, self._cache, self._most, self._blocks, self._sampled
         decode, mixed = DecodeSteps(*shared), MixedSteps(*shared, rows=most_rows)
         if capture:
             pool = torch.cuda.graph_pool_handle()
@@ -142,15 +145,13 @@ class ModelRunner:
         When this fails nothing has changed.
         """
         rows = sum(chunk.count for chunk in chunks)
-        if self._decode and rows == len(chunks):
-            logits = self._decode.run(chunks)
-        elif self._mixed and rows <= self._mixed.steps.most:
-            logits = self._mixed.run(chunks)
-        else:
-            logits = self._forward(self._batch(chunks, self._kernels))
-            self._sampled[: len(chunks)] = logits.argmax(-1)
         chosen = self._sampled[: len(chunks)]
-        self._chooser.choose(logits, chunks, chosen)
+        if self._decode and rows == len(chunks):
+            self._decode.run(chunks)
+        elif self._mixed and rows <= self._mixed.steps.most:
+            self._mixed.run(chunks)
+        else:
+            self._chooser.choose(self._forward(self._batch(chunks, self._kernels)), chunks, chosen)
         flight = self._flight(chunks, chosen)
         self._chooser.remember(chunks, chosen)
         for row, chunk in enumerate(chunks):
@@ -195,6 +196,13 @@ class ModelRunner:
         from ekiden_worker.engine.triton_attention import TritonOperations
 
         return TritonOperations()
+
+    def _make_chooser(self, vocab_size: int, most: int) -> Chooser:
+        if not self._kernels:
+            return Chooser(vocab_size, most, self._device)
+        from ekiden_worker.engine.triton_chooser import TritonChooser
+
+        return TritonChooser(vocab_size, most, self._device)
 
     def _kernels_fit(self, theirs: Forward) -> bool:
         """Whether the kernels run on this device with this model, and attend as torch does."""

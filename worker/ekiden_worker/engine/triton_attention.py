@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -65,23 +66,42 @@ class TritonAttention:
         layers.write(key, value, self._slots, self._cache.keys[layer], self._cache.values[layer])
 
     def attend(self, layer: int, query: torch.Tensor, scale: float) -> torch.Tensor:
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
         # Rows that fill a step up are nobody's; what lay in memory must not grow through the layers to infinity.
         made = torch.zeros if self._prefills else torch.empty
         out = made(query.shape, dtype=query.dtype, device=query.device)
-        first = 0
+        if not (self._decodes and self._prefills and query.is_cuda):
+            self._decode(layer, query, scale, out)
+            self._prefill(layer, query, scale, out)
+            return out
+        # Decode is bound by memory and prefill by arithmetic: side by side they take less than one after the other.
+        main, side = torch.cuda.current_stream(), _side_stream(query.device)
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            self._decode(layer, query, scale, out)
+        self._prefill(layer, query, scale, out)
+        main.wait_stream(side)
+        return out
+
+    def _decode(self, layer: int, query: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         if self._decodes:
-            first = self._decodes.lengths.shape[0]
+            first, keys, values = self._decodes.lengths.shape[0], self._cache.keys[layer], self._cache.values[layer]
             given = self._decodes.tables, self._decodes.lengths
             kernels.decode(query[:first], keys, values, *given, scale, out[:first])
+
+    def _prefill(self, layer: int, query: torch.Tensor, scale: float, out: torch.Tensor) -> None:
         if self._prefills:
+            keys, values = self._cache.keys[layer], self._cache.values[layer]
             kernels.prefill(query, keys, values, self._prefills.tables, self._prefills.tiles, scale, out)
-        return out
 
     def place(self, layer: int, rows: torch.Tensor, rotation: Rotation, query_heads: int) -> torch.Tensor:
         """Rotate and `write` in one; returns the queries (see kernels.layers.place)."""
         keys, values = self._cache.keys[layer], self._cache.values[layer]
         return layers.place(rows, rotation.cos, rotation.sin, self._slots, keys, values, query_heads)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def tiles_of_chunks(chunks: Sequence[Chunk], first_row: int) -> list[tuple[int, int, int, int]]:

@@ -111,7 +111,7 @@ def _decode_group(  # type: ignore[no-untyped-def]
 def _join(  # type: ignore[no-untyped-def]
     parts, weights, out, KV, SPLITS: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr
 ):
-    """The parts of one query head, each by its share of the softmax."""
+    """The parts of one query head, each by its share of the softmax; nothing for a sequence of no length."""
     row = tl.program_id(0)
     query_head = tl.program_id(1)
     part = tl.arange(0, SPLITS)
@@ -125,7 +125,7 @@ def _join(  # type: ignore[no-untyped-def]
     values = tl.load(parts + index[:, None] * SIZE + d[None, :], mask=mask, other=0.0)
     joined = tl.sum(share[:, None] * values, 0) / tl.maximum(tl.sum(share, 0), 1e-30)
     to = out + (row * KV * GROUP + query_head).to(tl.int64) * SIZE + d
-    tl.store(to, joined.to(out.dtype.element_ty), mask=d < SIZE)
+    tl.store(to, joined.to(out.dtype.element_ty), mask=(d < SIZE) & (tl.max(weight, 0) > -float("inf")))
 
 
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
@@ -191,7 +191,7 @@ def decode(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, tables: torch.Tensor, lengths: torch.Tensor,
     scale: float, out: torch.Tensor,
 ) -> None:  # fmt: skip
-    """Attention of one row a sequence, [sequences, heads, head_dim], over `lengths` ids each; 0: the row is anything.
+    """Attention of one row a sequence, [sequences, heads, head_dim], over `lengths` ids each; 0: the row stays.
 
     keys, values: [num_blocks, kv_heads, block_size, head_dim]; tables: [sequences, blocks], int32; lengths:
     [sequences], int32; out: [sequences, heads, head_dim], contiguous.

@@ -1,0 +1,197 @@
+"""Choosing ids on a GPU without looking at anything from the host, so that it can be part of a CUDA graph.
+
+The same choices as `engine.sampler`, in float32. What filters keep is found without sorting: the scores, as integers
+of the same order, are cut at several places at once until the score is found below which nothing is kept.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+FIELDS = 7  # of a row, int32, floats by their bits: see `choose`
+_BLOCK = 1024
+_WAYS = 16
+
+# Bits of a score, as float32, that are always the same.
+_UNUSED_BITS = {torch.bfloat16: 16, torch.float16: 13, torch.float32: 0}
+
+
+@triton.jit
+def _scores(logits, seen, slot, penalty, ids, vocab):  # type: ignore[no-untyped-def]
+    """float32 of some ids, those outside the vocabulary below all others; `slot` 0: without a penalty."""
+    known = ids < vocab
+    score = tl.load(logits + ids, mask=known, other=-float("inf")).to(tl.float32)
+    said = tl.load(seen + ids, mask=known & (slot > 0), other=0) != 0
+    score = tl.where(said, tl.where(score > 0, score / penalty, score * penalty), score)
+    return tl.where(score == 0, 0.0, score)  # of both signs the one
+
+
+@triton.jit
+def _key(score, shift):  # type: ignore[no-untyped-def]
+    """An int32 in the order of scores."""
+    bits = score.to(tl.int32, bitcast=True)
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)) >> shift
+
+
+@triton.jit
+def _score_of(key, shift):  # type: ignore[no-untyped-def]
+    """The score that has a key, an int64."""
+    ones = tl.where(key < 0, (1 << shift) - 1, 0)
+    whole = ((key << shift) | ones).to(tl.int32)
+    return (whole ^ ((whole >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _largest(logits, seen, slot, penalty, vocab, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The largest score, and the first id that has it."""
+    n = tl.arange(0, BLOCK)
+    best = tl.full([BLOCK], -float("inf"), tl.float32)
+    at = n
+    for start in range(0, vocab, BLOCK):
+        score = _scores(logits, seen, slot, penalty, start + n, vocab)
+        better = score > best
+        best = tl.where(better, score, best)
+        at = tl.where(better, start + n, at)
+    largest = tl.max(best, 0)
+    return largest, tl.min(tl.where(best == largest, at, vocab), 0)
+
+
+@triton.jit
+def _cut(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, temperature, shift, low, high, target,
+    COUNT: tl.constexpr, BLOCK: tl.constexpr, WAYS: tl.constexpr,
+):  # fmt: skip
+    """The largest key so that ids of this key and above are, or weigh, at least `target`; and how much those above it.
+
+    `low` is known to be such a key, `high` to be none. COUNT: each id weighs 1.
+    """
+    n = tl.arange(0, BLOCK)
+    way = tl.arange(0, WAYS).to(tl.int64)
+    above = 0.0
+    while high - low > 1:
+        step = (high - low + WAYS) // (WAYS + 1)
+        places = tl.minimum(low + (way + 1) * step, high)
+        found = tl.zeros([BLOCK, WAYS], tl.float32)
+        for start in range(0, vocab, BLOCK):
+            score = _scores(logits, seen, slot, penalty, start + n, vocab)
+            if COUNT:
+                weight = tl.where(start + n < vocab, 1.0, 0.0)
+            else:
+                weight = tl.exp((score - largest) / temperature)
+            reached = _key(score, shift)[:, None] >= places.to(tl.int32)[None, :]
+            found += tl.where(reached, weight[:, None], 0.0)
+        weights = tl.sum(found, 0)
+        enough = weights >= target
+        low = tl.maximum(low, tl.max(tl.where(enough, places, low), 0))
+        least = tl.minimum(high, tl.min(tl.where(enough, high, places), 0))
+        above = tl.where(least < high, tl.max(tl.where(places == least, weights, 0.0), 0), above)
+        high = least
+    return low, above
+
+
+@triton.jit
+def _draw(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, least, draw, BLOCK: tl.constexpr
+):
+    """Of what is kept the first id, in the order of ids, with more than `draw` of the weight up to it.
+
+    Kept is what has a key above `cut`, and of those at it the first `equals`, if it weighs at least `least`.
+    """
+    n = tl.arange(0, BLOCK)
+    total = 0.0
+    chosen = vocab
+    last = 0
+    target = 0.0
+    for turn in range(2):
+        sofar = 0.0
+        ties = 0
+        for start in range(0, vocab, BLOCK):
+            ids = start + n
+            score = _scores(logits, seen, slot, penalty, ids, vocab)
+            key = _key(score, shift)
+            tied = (key == cut).to(tl.int32)
+            kept = (key > cut) | ((tied > 0) & (ties + tl.cumsum(tied, 0) <= equals))
+            weight = tl.exp((score - largest) / temperature)
+            weight = tl.where(kept & (weight >= least) & (ids < vocab), weight, 0.0)
+            if turn > 0:
+                reached = (weight > 0) & (sofar + tl.cumsum(weight, 0) > target)
+                chosen = tl.minimum(chosen, tl.min(tl.where(reached, ids, vocab), 0))
+                last = tl.maximum(last, tl.max(tl.where(weight > 0, ids, 0), 0))
+            sofar += tl.sum(weight, 0)
+            ties += tl.sum(tied, 0)
+        total = sofar
+        target = draw * total
+    return tl.where(chosen < vocab, chosen, last)
+
+
+@triton.jit
+def _weight(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, BLOCK: tl.constexpr
+):
+    """Of the ids with a key above `cut`, and of `equals` that have it."""
+    n = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, vocab, BLOCK):
+        score = _scores(logits, seen, slot, penalty, start + n, vocab)
+        weight = tl.exp((score - largest) / temperature)
+        total += tl.where((start + n < vocab) & (_key(score, shift) > cut), weight, 0.0)
+    return tl.sum(total, 0) + equals * tl.exp((_score_of(cut, shift) - largest) / temperature)
+
+
+@triton.jit
+def _choose(  # type: ignore[no-untyped-def]
+    logits, fields, seen, out, logits_row, vocab,
+    UNUSED: tl.constexpr, FIELDS: tl.constexpr, BLOCK: tl.constexpr, WAYS: tl.constexpr,
+):  # fmt: skip
+    """A row's next id."""
+    row = tl.program_id(0).to(tl.int64)
+    logits += row * logits_row
+    field = fields + row * FIELDS
+    slot = tl.load(field)
+    top_k = tl.load(field + 1)
+    temperature = tl.load(field + 2).to(tl.float32, bitcast=True)
+    top_p = tl.load(field + 3).to(tl.float32, bitcast=True)
+    min_p = tl.load(field + 4).to(tl.float32, bitcast=True)
+    penalty = tl.where(slot > 0, tl.load(field + 5).to(tl.float32, bitcast=True), 1.0)
+    draw = tl.load(field + 6).to(tl.float32, bitcast=True)
+    seen += tl.maximum(slot - 1, 0).to(tl.int64) * vocab
+    largest, chosen = _largest(logits, seen, slot, penalty, vocab, BLOCK)
+    if temperature > 0:
+        shift = tl.where(slot > 0, 0, UNUSED)
+        low = _key(tl.full([], -float("inf"), tl.float32), shift).to(tl.int64)
+        high = _key(largest, shift).to(tl.int64) + 1
+        cut = low
+        equals = vocab
+        if (top_k > 0) & (top_k < vocab):
+            cut, above = _cut(
+                logits, seen, slot, penalty, vocab, largest, temperature, shift, low, high, top_k.to(tl.float32),
+                True, BLOCK, WAYS,
+            )  # fmt: skip
+            equals = top_k - above.to(tl.int32)
+        if top_p < 1:
+            total = _weight(logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, BLOCK)
+            within = cut
+            cut, above = _cut(
+                logits, seen, slot, penalty, vocab, largest, temperature, shift, within, high, top_p * total,
+                False, BLOCK, WAYS,
+            )  # fmt: skip
+            one = tl.exp((_score_of(cut, shift) - largest) / temperature)
+            needed = tl.ceil((top_p * total - above) / tl.maximum(one, 1e-38))
+            needed = tl.minimum(tl.maximum(needed, 1.0), vocab.to(tl.float32)).to(tl.int32)
+            equals = tl.where(cut > within, needed, tl.minimum(needed, equals))
+        chosen = _draw(logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, min_p, draw, BLOCK)
+    tl.store(out + row, chosen.to(tl.int64))
+
+
+def choose(logits: torch.Tensor, fields: torch.Tensor, seen: torch.Tensor, out: torch.Tensor) -> None:
+    """Write the next id of each row of `logits` [rows, vocab_size] to `out` [rows], int64.
+
+    `fields` [rows, FIELDS], int32, are slot, top_k, and by their bits as float32 temperature (0: the largest),
+    top_p, min_p, repetition penalty and a uniform in [0, 1]. A slot s > 0 has row s - 1 of `seen`
+    [slots, vocab_size], bool, penalized; 0 has no penalty.
+    """
+    rows, vocab = logits.shape
+    _choose[(rows,)](
+        logits, fields, seen, out, logits.stride(0), vocab,
+        UNUSED=_UNUSED_BITS[logits.dtype], FIELDS=FIELDS, BLOCK=_BLOCK, WAYS=_WAYS, num_warps=8,
+    )  # fmt: skip

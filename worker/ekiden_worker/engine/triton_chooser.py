@@ -1,0 +1,45 @@
+"""The choice of ids by a kernel, which can be part of a CUDA graph: nothing of it waits for the device."""
+
+import numpy as np
+import torch
+
+from ekiden_worker.engine.chooser import Chooser, not_greedy
+from ekiden_worker.engine.inputs import Array, uploaded
+from ekiden_worker.engine.kernels import sampling
+from ekiden_worker.engine.sampler import uniform
+from ekiden_worker.engine.scheduler import Chunk
+
+FIELDS = sampling.FIELDS
+
+# float32 has no smaller and larger ones; what they do to an answer is the same.
+_TEMPERATURES = 1e-30, 1e30
+
+
+class TritonChooser(Chooser):
+    """A `Chooser` in two halves: what the kernel is told of each row, and the kernel."""
+
+    def choose(self, logits: torch.Tensor, chunks: list[Chunk], chosen: torch.Tensor) -> None:
+        """Both halves (see Chooser.choose)."""
+        fields = np.zeros((len(chunks), FIELDS), dtype=np.int32)
+        self.fill(chunks, fields)
+        self.compute(logits, uploaded(fields, self._device), chosen)
+
+    def compute(self, logits: torch.Tensor, fields: torch.Tensor, chosen: torch.Tensor) -> None:
+        """Write the ids of `logits` [rows, vocab_size] to `chosen` [rows], int64; `fields` [rows, FIELDS], int32."""
+        sampling.choose(logits, fields, self._seen, chosen)
+
+    def fill(self, chunks: list[Chunk], into: Array) -> None:
+        """Write what the kernel is told (see kernels.sampling.choose) into zeros, which stand for greedy rows."""
+        rows = not_greedy(chunks)
+        if not rows:
+            return
+        sequences = [chunks[row].sequence for row in rows]
+        params = [sequence.request.params for sequence in sequences]
+        slots = [self._row(sequence) for sequence in sequences]
+        into[rows, 0] = [0 if slot is None else slot + 1 for slot in slots]
+        into[rows, 1] = [min(p.top_k, self._seen.shape[1]) for p in params]
+        floats = into.view(np.float32)
+        floats[rows, 2] = [np.clip(p.temperature, *_TEMPERATURES) if p.temperature else 0.0 for p in params]
+        floats[rows, 3:6] = [(p.top_p, p.min_p, p.repetition_penalty) for p in params]
+        seeds = torch.tensor([p.seed for p in params])
+        floats[rows, 6] = uniform(seeds, torch.tensor([sequence.length for sequence in sequences])).numpy()
