@@ -18,6 +18,8 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 # Sorting a whole vocabulary is slow: filters rarely keep more than this many ids, and a row that does is sorted whole.
 _CANDIDATES = 1024
 
+COLDEST = 1e-30  # temperature; a smaller one would divide beyond what numbers hold, and choose no differently
+
 
 def _shift_right(bits: torch.Tensor, count: int) -> torch.Tensor:
     return (bits >> count) & ((1 << (64 - count)) - 1)
@@ -54,7 +56,7 @@ def sample(
             index = torch.tensor(rows, device=logits.device)
             some = [params[row] for row in rows]
             draws = uniform(_longs([p.seed for p in some], logits), _longs([positions[row] for row in rows], logits))
-            temperatures = _doubles([p.temperature for p in some], logits)
+            temperatures = _doubles([max(p.temperature, COLDEST) for p in some], logits)
             chosen[index] = choose(logits[index].double() / temperatures[:, None], some, draws)
     return chosen
 

@@ -6,13 +6,10 @@ import torch
 from ekiden_worker.engine.chooser import Chooser, not_greedy
 from ekiden_worker.engine.inputs import Array, uploaded
 from ekiden_worker.engine.kernels import sampling
-from ekiden_worker.engine.sampler import uniform
+from ekiden_worker.engine.sampler import COLDEST, uniform
 from ekiden_worker.engine.scheduler import Chunk
 
 FIELDS = sampling.FIELDS
-
-# float32 has no smaller and larger ones; what they do to an answer is the same.
-_TEMPERATURES = 1e-30, 1e30
 
 
 class TritonChooser(Chooser):
@@ -38,8 +35,11 @@ class TritonChooser(Chooser):
         slots = [self._row(sequence) for sequence in sequences]
         into[rows, 0] = [0 if slot is None else slot + 1 for slot in slots]
         into[rows, 1] = [min(p.top_k, self._seen.shape[1]) for p in params]
-        floats = into.view(np.float32)
-        floats[rows, 2] = [np.clip(p.temperature, *_TEMPERATURES) if p.temperature else 0.0 for p in params]
-        floats[rows, 3:6] = [(p.top_p, p.min_p, p.repetition_penalty) for p in params]
-        seeds = torch.tensor([p.seed for p in params])
-        floats[rows, 6] = uniform(seeds, torch.tensor([sequence.length for sequence in sequences])).numpy()
+        into.view(np.float32)[rows, 2:5] = [(p.top_p, p.min_p, p.repetition_penalty) for p in params]
+        draws = uniform(_longs([p.seed for p in params]), _longs([sequence.length for sequence in sequences]))
+        doubles = np.stack([np.array([max(p.temperature, COLDEST) if p.temperature else 0 for p in params]), draws.numpy()], axis=1)
+        into[rows, 5:9] = doubles.view(np.int32)
+
+
+def _longs(values: list[int]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.long)

@@ -42,11 +42,11 @@ def random_params(source: torch.Generator, vocab: int, row: int) -> SamplingPara
 def chosen(logits: torch.Tensor, params: list[SamplingParams], seen: torch.Tensor, positions: list[int]) -> list[int]:
     """By the kernel; row r of `seen` [rows, vocab_size] is that of row r of logits."""
     fields = np.zeros((len(params), sampling.FIELDS), dtype=np.int32)
-    floats = fields.view(np.float32)
+    draws = uniform(torch.tensor([p.seed for p in params]), torch.tensor(positions)).numpy()
     for row, p in enumerate(params):
         fields[row, :2] = row + 1 if p.repetition_penalty != 1 else 0, p.top_k
-        floats[row, 2:6] = p.temperature, p.top_p, p.min_p, p.repetition_penalty
-    floats[:, 6] = uniform(torch.tensor([p.seed for p in params]), torch.tensor(positions)).numpy()
+        fields[row, 2:5].view(np.float32)[:] = p.top_p, p.min_p, p.repetition_penalty
+        fields[row, 5:].view(np.int32)[:] = np.array([p.temperature, draws[row]]).view(np.int32)
     out = torch.full((len(params),), -1, device=DEVICE)
     sampling.choose(logits, torch.from_numpy(fields).to(DEVICE), seen, out)
     return out.tolist()

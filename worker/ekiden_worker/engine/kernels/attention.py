@@ -125,7 +125,7 @@ def _join(  # type: ignore[no-untyped-def]
     values = tl.load(parts + index[:, None] * SIZE + d[None, :], mask=mask, other=0.0)
     joined = tl.sum(share[:, None] * values, 0) / tl.maximum(tl.sum(share, 0), 1e-30)
     to = out + (row * KV * GROUP + query_head).to(tl.int64) * SIZE + d
-    tl.store(to, joined.to(out.dtype.element_ty), mask=(d < SIZE) & (tl.max(weight, 0) > -float("inf")))
+    tl.store(to, joined.to(out.dtype.element_ty), mask=d < tl.where(most > -1e30, SIZE, 0))
 
 
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)

@@ -1,16 +1,17 @@
 """Choosing ids on a GPU without looking at anything from the host, so that it can be part of a CUDA graph.
 
-The same choices as `engine.sampler`, in float32. What filters keep is found without sorting: the scores, as integers
-of the same order, are cut at several places at once until the score is found below which nothing is kept.
+The same choices as `engine.sampler`. What filters keep is found without sorting: the scores, as integers of the same
+order, are cut at several places at once until the score is found below which nothing is kept. Weights are summed in
+float32 for that, which may move an edge by one id of little weight, and in float64 for the draw, which all ids share in.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-FIELDS = 7  # of a row, int32, floats by their bits: see `choose`
-_BLOCK = 1024
-_WAYS = 16
+FIELDS = 9  # of a row, int32, floats by their bits: see `choose`
+_BLOCK = 2048
+_CUT_BLOCK, _WAYS = 1024, 16
 
 # Bits of a score, as float32, that are always the same.
 _UNUSED_BITS = {torch.bfloat16: 16, torch.float16: 13, torch.float32: 0}
@@ -58,7 +59,7 @@ def _largest(logits, seen, slot, penalty, vocab, BLOCK: tl.constexpr):  # type: 
 
 @triton.jit
 def _cut(  # type: ignore[no-untyped-def]
-    logits, seen, slot, penalty, vocab, largest, temperature, shift, low, high, target,
+    logits, seen, slot, penalty, vocab, largest, cold, shift, low, high, target,
     COUNT: tl.constexpr, BLOCK: tl.constexpr, WAYS: tl.constexpr,
 ):  # fmt: skip
     """The largest key so that ids of this key and above are, or weigh, at least `target`; and how much those above it.
@@ -77,7 +78,7 @@ def _cut(  # type: ignore[no-untyped-def]
             if COUNT:
                 weight = tl.where(start + n < vocab, 1.0, 0.0)
             else:
-                weight = tl.exp((score - largest) / temperature)
+                weight = tl.exp((score - largest) * cold)
             reached = _key(score, shift)[:, None] >= places.to(tl.int32)[None, :]
             found += tl.where(reached, weight[:, None], 0.0)
         weights = tl.sum(found, 0)
@@ -90,58 +91,112 @@ def _cut(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _draw(  # type: ignore[no-untyped-def]
-    logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, least, draw, BLOCK: tl.constexpr
-):
-    """Of what is kept the first id, in the order of ids, with more than `draw` of the weight up to it.
-
-    Kept is what has a key above `cut`, and of those at it the first `equals`, if it weighs at least `least`.
-    """
+def _end_of_ties(logits, seen, slot, penalty, vocab, shift, cut, equals, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """The id behind the first `equals` that have the key `cut`."""
     n = tl.arange(0, BLOCK)
-    total = 0.0
+    ties = 0
+    end = vocab
+    for start in range(0, vocab, BLOCK):
+        tied = (_key(_scores(logits, seen, slot, penalty, start + n, vocab), shift) == cut).to(tl.int32)
+        here = tl.sum(tied, 0)
+        if (ties < equals) & (ties + here >= equals):
+            reached = ties + tl.cumsum(tied, 0) >= equals
+            end = tl.min(tl.where(reached, start + n + 1, vocab), 0)
+        ties += here
+    return end
+
+
+@triton.jit
+def _kept(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, ids, vocab, largest, cold, shift, cut, end, least
+):
+    """Weights, float64, of the ids above `cut`, and at it before `end`, that weigh at least `least`; else 0."""
+    score = _scores(logits, seen, slot, penalty, ids, vocab)
+    key = _key(score, shift)
+    weight = tl.exp((score - largest).to(tl.float64) * cold)
+    kept = ((key > cut) | ((key == cut) & (ids < end))) & (ids < vocab)
+    return tl.where(kept & (weight >= least), weight, 0.0)
+
+
+@triton.jit
+def _draw(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, cold, shift, cut, end, least, draw, BLOCK: tl.constexpr
+):
+    """Of what is `_kept` the first id, in the order of ids, with more than the share `draw` of the weight up to it."""
+    n = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float64)
+    for start in range(0, vocab, BLOCK):
+        total += _kept(logits, seen, slot, penalty, start + n, vocab, largest, cold, shift, cut, end, least)
+    target = draw * tl.sum(total, 0)
     chosen = vocab
-    last = 0
-    target = 0.0
-    for turn in range(2):
-        sofar = 0.0
-        ties = 0
-        for start in range(0, vocab, BLOCK):
-            ids = start + n
-            score = _scores(logits, seen, slot, penalty, ids, vocab)
-            key = _key(score, shift)
-            tied = (key == cut).to(tl.int32)
-            kept = (key > cut) | ((tied > 0) & (ties + tl.cumsum(tied, 0) <= equals))
-            weight = tl.exp((score - largest) / temperature)
-            weight = tl.where(kept & (weight >= least) & (ids < vocab), weight, 0.0)
-            if turn > 0:
-                reached = (weight > 0) & (sofar + tl.cumsum(weight, 0) > target)
-                chosen = tl.minimum(chosen, tl.min(tl.where(reached, ids, vocab), 0))
-                last = tl.maximum(last, tl.max(tl.where(weight > 0, ids, 0), 0))
-            sofar += tl.sum(weight, 0)
-            ties += tl.sum(tied, 0)
-        total = sofar
-        target = draw * total
-    return tl.where(chosen < vocab, chosen, last)
+    last = tl.zeros([BLOCK], tl.int32)
+    before = tl.full([], 0.0, tl.float64)
+    for start in range(0, vocab, BLOCK):
+        ids = start + n
+        weight = _kept(logits, seen, slot, penalty, ids, vocab, largest, cold, shift, cut, end, least)
+        upto = before + tl.sum(weight, 0)
+        if (chosen == vocab) & (upto > target):
+            reached = (weight > 0) & (before + tl.cumsum(weight, 0) > target)
+            chosen = tl.min(tl.where(reached, ids, vocab), 0)
+        last = tl.where(weight > 0, ids, last)
+        before = upto
+    # Rounding may leave nothing above a draw near 1.
+    return tl.where(chosen < vocab, chosen, tl.max(last, 0))
+
+
+@triton.jit
+def _double(field):  # type: ignore[no-untyped-def]
+    """Two fields, the lower half first."""
+    low = tl.load(field).to(tl.int64) & 0xFFFFFFFF
+    return ((tl.load(field + 1).to(tl.int64) << 32) | low).to(tl.float64, bitcast=True)
 
 
 @triton.jit
 def _weight(  # type: ignore[no-untyped-def]
-    logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, BLOCK: tl.constexpr
+    logits, seen, slot, penalty, vocab, largest, cold, shift, cut, equals, BLOCK: tl.constexpr
 ):
     """Of the ids with a key above `cut`, and of `equals` that have it."""
     n = tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK], tl.float32)
     for start in range(0, vocab, BLOCK):
         score = _scores(logits, seen, slot, penalty, start + n, vocab)
-        weight = tl.exp((score - largest) / temperature)
+        weight = tl.exp((score - largest) * cold)
         total += tl.where((start + n < vocab) & (_key(score, shift) > cut), weight, 0.0)
-    return tl.sum(total, 0) + equals * tl.exp((_score_of(cut, shift) - largest) / temperature)
+    return tl.sum(total, 0) + equals * tl.exp((_score_of(cut, shift) - largest) * cold)
+
+
+@triton.jit
+def _filtered(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, cold, shift, low, high, top_k, top_p,
+    BLOCK: tl.constexpr, WAYS: tl.constexpr,
+):  # fmt: skip
+    """The lowest key that top-k and then top-p keep, and how many ids that have it."""
+    cut = low
+    equals = vocab
+    if (top_k > 0) & (top_k < vocab):
+        cut, above = _cut(
+            logits, seen, slot, penalty, vocab, largest, cold, shift, low, high, top_k.to(tl.float32),
+            True, BLOCK, WAYS,
+        )  # fmt: skip
+        equals = top_k - above.to(tl.int32)
+    if top_p < 1:
+        # Of what top-k left, as transformers does.
+        target = top_p * _weight(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, equals, BLOCK)
+        within = cut
+        cut, above = _cut(
+            logits, seen, slot, penalty, vocab, largest, cold, shift, within, high, target, False, BLOCK, WAYS
+        )  # fmt: skip
+        one = tl.exp((_score_of(cut, shift) - largest) * cold)
+        needed = tl.ceil((target - above) / tl.maximum(one, 1e-38))
+        needed = tl.minimum(tl.maximum(needed, 1.0), vocab.to(tl.float32)).to(tl.int32)
+        equals = tl.where(cut > within, needed, tl.minimum(needed, equals))
+    return cut, equals
 
 
 @triton.jit
 def _choose(  # type: ignore[no-untyped-def]
     logits, fields, seen, out, logits_row, vocab,
-    UNUSED: tl.constexpr, FIELDS: tl.constexpr, BLOCK: tl.constexpr, WAYS: tl.constexpr,
+    UNUSED: tl.constexpr, FIELDS: tl.constexpr, BLOCK: tl.constexpr, CUT_BLOCK: tl.constexpr, WAYS: tl.constexpr,
 ):  # fmt: skip
     """A row's next id."""
     row = tl.program_id(0).to(tl.int64)
@@ -149,49 +204,38 @@ def _choose(  # type: ignore[no-untyped-def]
     field = fields + row * FIELDS
     slot = tl.load(field)
     top_k = tl.load(field + 1)
-    temperature = tl.load(field + 2).to(tl.float32, bitcast=True)
-    top_p = tl.load(field + 3).to(tl.float32, bitcast=True)
-    min_p = tl.load(field + 4).to(tl.float32, bitcast=True)
-    penalty = tl.where(slot > 0, tl.load(field + 5).to(tl.float32, bitcast=True), 1.0)
-    draw = tl.load(field + 6).to(tl.float32, bitcast=True)
+    top_p = tl.load(field + 2).to(tl.float32, bitcast=True)
+    min_p = tl.load(field + 3).to(tl.float32, bitcast=True)
+    penalty = tl.where(slot > 0, tl.load(field + 4).to(tl.float32, bitcast=True), 1.0)
+    temperature = _double(field + 5)
     seen += tl.maximum(slot - 1, 0).to(tl.int64) * vocab
     largest, chosen = _largest(logits, seen, slot, penalty, vocab, BLOCK)
     if temperature > 0:
+        cold = 1 / temperature
         shift = tl.where(slot > 0, 0, UNUSED)
-        low = _key(tl.full([], -float("inf"), tl.float32), shift).to(tl.int64)
+        cut = _key(tl.full([], -float("inf"), tl.float32), shift).to(tl.int64)
         high = _key(largest, shift).to(tl.int64) + 1
-        cut = low
-        equals = vocab
-        if (top_k > 0) & (top_k < vocab):
-            cut, above = _cut(
-                logits, seen, slot, penalty, vocab, largest, temperature, shift, low, high, top_k.to(tl.float32),
-                True, BLOCK, WAYS,
+        end = vocab
+        if ((top_k > 0) & (top_k < vocab)) | (top_p < 1):
+            cut, equals = _filtered(
+                logits, seen, slot, penalty, vocab, largest, cold.to(tl.float32), shift, cut, high, top_k, top_p,
+                CUT_BLOCK, WAYS,
             )  # fmt: skip
-            equals = top_k - above.to(tl.int32)
-        if top_p < 1:
-            total = _weight(logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, BLOCK)
-            within = cut
-            cut, above = _cut(
-                logits, seen, slot, penalty, vocab, largest, temperature, shift, within, high, top_p * total,
-                False, BLOCK, WAYS,
-            )  # fmt: skip
-            one = tl.exp((_score_of(cut, shift) - largest) / temperature)
-            needed = tl.ceil((top_p * total - above) / tl.maximum(one, 1e-38))
-            needed = tl.minimum(tl.maximum(needed, 1.0), vocab.to(tl.float32)).to(tl.int32)
-            equals = tl.where(cut > within, needed, tl.minimum(needed, equals))
-        chosen = _draw(logits, seen, slot, penalty, vocab, largest, temperature, shift, cut, equals, min_p, draw, BLOCK)
+            end = _end_of_ties(logits, seen, slot, penalty, vocab, shift, cut, equals, BLOCK)
+        draw = _double(field + 7)
+        chosen = _draw(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, end, min_p, draw, BLOCK)
     tl.store(out + row, chosen.to(tl.int64))
 
 
 def choose(logits: torch.Tensor, fields: torch.Tensor, seen: torch.Tensor, out: torch.Tensor) -> None:
     """Write the next id of each row of `logits` [rows, vocab_size] to `out` [rows], int64.
 
-    `fields` [rows, FIELDS], int32, are slot, top_k, and by their bits as float32 temperature (0: the largest),
-    top_p, min_p, repetition penalty and a uniform in [0, 1]. A slot s > 0 has row s - 1 of `seen`
-    [slots, vocab_size], bool, penalized; 0 has no penalty.
+    `fields` [rows, FIELDS], int32, are slot, top_k, by their bits as float32 top_p, min_p and repetition penalty, and
+    as float64, each two fields, temperature (0: the largest) and a uniform in [0, 1). A slot s > 0 has row s - 1 of
+    `seen` [slots, vocab_size], bool, penalized; 0 has no penalty.
     """
     rows, vocab = logits.shape
     _choose[(rows,)](
-        logits, fields, seen, out, logits.stride(0), vocab,
-        UNUSED=_UNUSED_BITS[logits.dtype], FIELDS=FIELDS, BLOCK=_BLOCK, WAYS=_WAYS, num_warps=8,
+        logits, fields, seen, out, logits.stride(0), vocab, UNUSED=_UNUSED_BITS[logits.dtype], FIELDS=FIELDS,
+        BLOCK=_BLOCK, CUT_BLOCK=min(_BLOCK, _CUT_BLOCK), WAYS=_WAYS, num_warps=8,
     )  # fmt: skip
