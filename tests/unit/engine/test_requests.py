@@ -332,4 +332,5 @@ def test_greedy_on_cuda_equals_the_cpu(make_engine: MakeEngine) -> None:
     model = tiny_model("llama")
     prompt = list(range(10, 60))
     on_cpu = make_engine(model).run([prompt], SamplingParams(max_tokens=20))
-    assert make_engine(deepcopy(model).to("cuda")).run([prompt], SamplingParams(max_tokens=20)) == on_cpu
+    on_cuda = make_engine(deepcopy(model).to("cuda"), kv_cache_tokens=2048)
+    assert on_cuda.run([prompt], SamplingParams(max_tokens=20)) == on_cpu

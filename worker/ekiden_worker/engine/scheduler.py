@@ -109,8 +109,9 @@ class Scheduler:
             prefills.append(chunk)
             budget -= chunk.count
         chunks = decodes + prefills
-        # A prompt's last id alone, or the whole of a one-id prompt, is computed like a decode step.
-        return sorted(chunks, key=lambda chunk: chunk.count > 1)
+        # A prompt's last id alone, or the whole of a one-id prompt, is computed like a decode step. Long sequences come
+        # first, so that none of them is what a GPU waits for at the end.
+        return sorted(chunks, key=lambda chunk: (chunk.count > 1, -chunk.sequence.computed))
 
     def _decodes(self) -> list[Chunk]:
         chunks: list[Chunk] = []

@@ -35,10 +35,11 @@ class TritonChooser(Chooser):
         slots = [self._row(sequence) for sequence in sequences]
         into[rows, 0] = [0 if slot is None else slot + 1 for slot in slots]
         into[rows, 1] = [min(p.top_k, self._seen.shape[1]) for p in params]
-        into.view(np.float32)[rows, 2:5] = [(p.top_p, p.min_p, p.repetition_penalty) for p in params]
+        into.view(np.float32)[rows, 2] = [p.repetition_penalty for p in params]
         draws = uniform(_longs([p.seed for p in params]), _longs([sequence.length for sequence in sequences]))
-        doubles = np.stack([np.array([max(p.temperature, COLDEST) if p.temperature else 0 for p in params]), draws.numpy()], axis=1)
-        into[rows, 5:9] = doubles.view(np.int32)
+        temperatures = [max(p.temperature, COLDEST) if p.temperature else 0.0 for p in params]
+        top_ps, min_ps = [p.top_p for p in params], [p.min_p for p in params]
+        into[rows, 3:] = np.column_stack([temperatures, top_ps, min_ps, draws.numpy()]).view(np.int32)
 
 
 def _longs(values: list[int]) -> torch.Tensor:

@@ -22,6 +22,8 @@ from tests.unit.engine.test_greedy import assert_greedy, prompts
 
 Answers = list[list[int]]
 
+CACHE = 2048  # ids: several engines share a GPU here
+
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +49,9 @@ def answers(model: PreTrainedModel, config: EngineConfig, cases: list[list[int]]
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox", "deepseek"])
 def test_greedy_answers(kind: str) -> None:
     model = deepcopy(tiny_model(kind)).to(DEVICE)
-    config = EngineConfig(kernels=True, lookahead=True, block_size=8, max_batched_tokens=16, max_running=2)
+    config = EngineConfig(
+        kernels=True, lookahead=True, block_size=8, max_batched_tokens=16, max_running=2, kv_cache_tokens=CACHE
+    )
     cases = prompts(3, longest=18)
     for prompt, answer in zip(cases, answers(model, config, cases, SamplingParams(max_tokens=3)), strict=True):
         assert_greedy(model, prompt, answer)
@@ -57,8 +61,8 @@ def test_sampled_answers_are_those_of_any_other_engine() -> None:
     model = deepcopy(tiny_model("llama")).to(DEVICE)
     params = SamplingParams(max_tokens=3, temperature=0.9, top_p=0.9, repetition_penalty=1.2, seed=5)
     cases = prompts(3, longest=18)
-    plain = EngineConfig(kernels=False, lookahead=False)
-    kernels = EngineConfig(kernels=True, block_size=8, max_running=2)
+    plain = EngineConfig(kernels=False, lookahead=False, kv_cache_tokens=CACHE)
+    kernels = EngineConfig(kernels=True, block_size=8, max_running=2, kv_cache_tokens=CACHE)
     assert answers(model, kernels, cases, params) == answers(model, plain, cases, params)
 
 
@@ -76,7 +80,7 @@ def test_kernels_that_do_not_compute_what_torch_does_are_not_used(
 ) -> None:
     model = deepcopy(tiny_model("llama")).to(DEVICE)
     monkeypatch.setattr(attention, "decode", broken)
-    runner = BatchEngine(model, EngineConfig(kernels=True, eager=True, block_size=4))._runner
+    runner = BatchEngine(model, EngineConfig(kernels=True, eager=True, block_size=4, kv_cache_tokens=CACHE))._runner
     assert not runner.uses_kernels
     assert isinstance(runner._forward, Decoder)
 

@@ -45,8 +45,8 @@ def chosen(logits: torch.Tensor, params: list[SamplingParams], seen: torch.Tenso
     draws = uniform(torch.tensor([p.seed for p in params]), torch.tensor(positions)).numpy()
     for row, p in enumerate(params):
         fields[row, :2] = row + 1 if p.repetition_penalty != 1 else 0, p.top_k
-        fields[row, 2:5].view(np.float32)[:] = p.top_p, p.min_p, p.repetition_penalty
-        fields[row, 5:].view(np.int32)[:] = np.array([p.temperature, draws[row]]).view(np.int32)
+        fields[row, 2:3].view(np.float32)[:] = p.repetition_penalty
+        fields[row, 3:] = np.array([p.temperature, p.top_p, p.min_p, draws[row]]).view(np.int32)
     out = torch.full((len(params),), -1, device=DEVICE)
     sampling.choose(logits, torch.from_numpy(fields).to(DEVICE), seen, out)
     return out.tolist()

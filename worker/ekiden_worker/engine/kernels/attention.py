@@ -11,6 +11,7 @@ import triton.language as tl
 
 _BUSY_PROGRAMS = 2048  # enough to fill a large GPU
 _MOST_SPLITS = 16
+_MANY = 4, 1024  # parts and ids of each at least, of sequences that fill the GPU
 QUERY_TILE = 64  # rows of a tile of prefill, at most
 _LEAST_SIZE = 16  # of what a matrix unit takes
 
@@ -18,20 +19,43 @@ _LEAST_SIZE = 16  # of what a matrix unit takes
 _FROM_STEP_TO_STEP = ("tables", "table_row")
 
 
+@triton.jit
+def _part(length, part, least, SPLITS: tl.constexpr, STEP: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Where a part of a sequence begins and ends; one without ids ends before it begins."""
+    each = tl.cdiv(tl.maximum(tl.cdiv(length, SPLITS), least), STEP) * STEP
+    return part * each, tl.minimum(part * each + each, length)
+
+
+@triton.jit
+def _weight(best, mass):  # type: ignore[no-untyped-def]
+    """What a part weighs against the others of its sequence, as a logarithm."""
+    return tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf"))
+
+
+@triton.jit
+def _cached(cached, place, d, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Keys or values at some places, [places, SIZE_BLOCK], of a page's rows that are not in use too.
+
+    What lies there is anything. To leave it out here would cost a tenth of the speed.
+    """
+    at = cached + place[:, None] + d[None, :]
+    if SIZE == SIZE_BLOCK:
+        return tl.load(at)
+    return tl.load(at, mask=(d < SIZE)[None, :], other=0.0)
+
+
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_alone(  # type: ignore[no-untyped-def]
-    query, keys, values, tables, lengths, parts, weights, scale,
+    query, keys, values, tables, lengths, out, parts, weights, scale,
     query_row, query_head, block_stride, head_stride, table_row, KV, least,
     SPLITS: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """One part of one sequence for a query head that has a key head of its own: nothing for a matrix unit."""
-    row = tl.program_id(0)
-    head = tl.program_id(1)
+    head = tl.program_id(0)
+    row = tl.program_id(1)
     part = tl.program_id(2)
     length = tl.load(lengths + row)
-    each = tl.cdiv(tl.maximum(tl.cdiv(length, SPLITS), least), STEP) * STEP
-    begin = part * each
-    end = tl.minimum(begin + each, length)
+    begin, end = _part(length, part, least, SPLITS, BLOCK_SIZE)
     d = tl.arange(0, SIZE_BLOCK)
     n = tl.arange(0, STEP)
     q = tl.load(query + row.to(tl.int64) * query_row + head * query_head + d, mask=d < SIZE, other=0.0)
@@ -39,42 +63,41 @@ def _decode_alone(  # type: ignore[no-untyped-def]
     best = -float("inf")
     mass = 0.0
     found = tl.zeros([SIZE_BLOCK], tl.float32)
-    for start in range(begin, end, STEP):
-        position = start + n
-        known = position < end
-        block = tl.load(tables + row * table_row + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
-        place = block * block_stride + head * head_stride + (position % BLOCK_SIZE) * SIZE
-        mask = known[:, None] & (d < SIZE)[None, :]
-        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
-        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
-        score = tl.where(known, tl.sum(q[None, :] * k.to(tl.float32), 1), -float("inf"))
+    for start in range(begin, end, BLOCK_SIZE):
+        known = (start + n < end) & (n < BLOCK_SIZE)
+        block = tl.load(tables + row * table_row + start // BLOCK_SIZE).to(tl.int64)
+        place = block * block_stride + head * head_stride + tl.minimum(n, BLOCK_SIZE - 1) * SIZE
+        k = _cached(keys, place, d, SIZE, SIZE_BLOCK).to(tl.float32)
+        v = _cached(values, place, d, SIZE, SIZE_BLOCK).to(tl.float32)
+        score = tl.where(known, tl.sum(q[None, :] * k, 1), -float("inf"))
         better = tl.maximum(best, tl.max(score, 0))
         fade = tl.exp(best - better)
         share = tl.exp(score - better)
         mass = mass * fade + tl.sum(share, 0)
-        found = found * fade + tl.sum(share[:, None] * v.to(tl.float32), 0)
+        found = found * fade + tl.sum(tl.where(known[:, None], share[:, None] * v, 0.0), 0)
         best = better
     found = found / tl.maximum(mass, 1e-30)
     index = (row * KV + head).to(tl.int64) * SPLITS + part
-    tl.store(weights + index, tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf")))
-    tl.store(parts + index * SIZE + d, found, mask=d < SIZE)
+    if SPLITS == 1:
+        tl.store(out + index * SIZE + d, found.to(out.dtype.element_ty), mask=(d < SIZE) & (length > 0))
+    else:
+        tl.store(weights + index, _weight(best, mass))
+        tl.store(parts + index * SIZE + d, found, mask=d < SIZE)
 
 
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _decode_group(  # type: ignore[no-untyped-def]
-    query, keys, values, tables, lengths, parts, weights, scale,
+    query, keys, values, tables, lengths, out, parts, weights, scale,
     query_row, query_head, block_stride, head_stride, table_row, KV, least,
     SPLITS: tl.constexpr, GROUP: tl.constexpr, TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr,
     BLOCK_SIZE: tl.constexpr, STEP: tl.constexpr,
 ):  # fmt: skip
     """The same for the query heads that share a key head; TILE is GROUP filled up to what a matrix unit takes."""
-    row = tl.program_id(0)
-    head = tl.program_id(1)
+    head = tl.program_id(0)
+    row = tl.program_id(1)
     part = tl.program_id(2)
     length = tl.load(lengths + row)
-    each = tl.cdiv(tl.maximum(tl.cdiv(length, SPLITS), least), STEP) * STEP
-    begin = part * each
-    end = tl.minimum(begin + each, length)
+    begin, end = _part(length, part, least, SPLITS, STEP)
     g = tl.arange(0, TILE)
     d = tl.arange(0, SIZE_BLOCK)
     n = tl.arange(0, STEP)
@@ -89,9 +112,8 @@ def _decode_group(  # type: ignore[no-untyped-def]
         known = position < end
         block = tl.load(tables + row * table_row + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
         place = block * block_stride + head * head_stride + (position % BLOCK_SIZE) * SIZE
-        mask = known[:, None] & (d < SIZE)[None, :]
-        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
-        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
+        k = _cached(keys, place, d, SIZE, SIZE_BLOCK)
+        v = tl.where(known[:, None], _cached(values, place, d, SIZE, SIZE_BLOCK), 0.0)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         score = tl.where(known[None, :], score, -float("inf"))
         better = tl.maximum(best, tl.max(score, 1))
@@ -102,9 +124,12 @@ def _decode_group(  # type: ignore[no-untyped-def]
         best = better
     found = found / tl.maximum(mass, 1e-30)[:, None]
     heads = ((row * KV + head).to(tl.int64) * SPLITS + part) * GROUP + g
-    weight = tl.where(mass > 0, best + tl.log(tl.maximum(mass, 1e-30)), -float("inf"))
-    tl.store(weights + heads, weight, mask=g < GROUP)
-    tl.store(parts + heads[:, None] * SIZE + d[None, :], found, mask=real)
+    to = heads[:, None] * SIZE + d[None, :]
+    if SPLITS == 1:
+        tl.store(out + to, found.to(out.dtype.element_ty), mask=real & (length > 0))
+    else:
+        tl.store(weights + heads, _weight(best, mass), mask=g < GROUP)
+        tl.store(parts + to, found, mask=real)
 
 
 @triton.jit
@@ -157,9 +182,8 @@ def _prefill(  # type: ignore[no-untyped-def]
         known = position < end
         block = tl.load(table + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
         place = block * block_stride + (head // GROUP) * head_stride + (position % BLOCK_SIZE) * SIZE
-        mask = known[:, None] & (d[None, :] < SIZE)
-        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
-        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
+        k = _cached(keys, place, d, SIZE, SIZE_BLOCK)
+        v = tl.where(known[:, None], _cached(values, place, d, SIZE, SIZE_BLOCK), 0.0)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         score = tl.where(position[None, :] <= (past + m)[:, None], score, -float("inf"))
         better = tl.maximum(best, tl.max(score, 1))
@@ -176,13 +200,11 @@ def _prefill(  # type: ignore[no-untyped-def]
 def splits_for(sequences: int, kv_heads: int) -> tuple[int, int]:
     """Into how many parts each sequence is cut, a power of two, and how many ids a part has at least.
 
-    Few sequences are cut to fill the GPU. Many fill it; the long ones among them are cut, or the others would wait.
+    Few sequences are cut to fill the GPU. Many fill it; of them those that are long are cut, or the rest would wait.
     """
     programs = sequences * kv_heads
-    if programs >= 4 * _BUSY_PROGRAMS:
-        return 4, 512
     if programs >= _BUSY_PROGRAMS:
-        return 8, 256
+        return _MANY
     wanted: int = triton.next_power_of_2(triton.cdiv(_BUSY_PROGRAMS, programs))
     return min(_MOST_SPLITS, wanted), 1
 
@@ -200,16 +222,18 @@ def decode(
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
     splits, least = splits_for(rows, kv_heads)
-    parts = torch.empty((rows, kv_heads, splits, group, size), dtype=torch.float32, device=out.device)
-    weights = torch.empty((rows, kv_heads, splits, group), dtype=torch.float32, device=out.device)
+    parts = weights = out  # of no use to a sequence in one piece
+    if splits > 1:
+        parts = torch.empty((rows, kv_heads, splits, group, size), dtype=torch.float32, device=out.device)
+        weights = torch.empty((rows, kv_heads, splits, group), dtype=torch.float32, device=out.device)
     padded = max(_LEAST_SIZE, triton.next_power_of_2(size))
-    given = (query, keys, values, tables, lengths, parts, weights, scale)
+    given = (query, keys, values, tables, lengths, out, parts, weights, scale)
     strides = (*query.stride()[:2], *keys.stride()[:2], tables.stride(0))
-    grid = (rows, kv_heads, splits)
+    grid = (kv_heads, rows, splits)
     if group == 1:
         _decode_alone[grid](
             *given, *strides, kv_heads, least, SPLITS=splits, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
-            STEP=32, num_warps=1, num_stages=3,
+            STEP=triton.next_power_of_2(block_size), num_warps=2, num_stages=2,
         )  # fmt: skip
     else:
         _decode_group[grid](
@@ -217,9 +241,10 @@ def decode(
             TILE=max(_LEAST_SIZE, triton.next_power_of_2(group)), SIZE=size, SIZE_BLOCK=padded,
             BLOCK_SIZE=block_size, STEP=64, num_warps=4, num_stages=3,
         )  # fmt: skip
-    _join[(rows, heads)](
-        parts, weights, out, kv_heads, SPLITS=splits, GROUP=group, SIZE=size, SIZE_BLOCK=padded, num_warps=2
-    )
+    if splits > 1:
+        _join[(rows, heads)](
+            parts, weights, out, kv_heads, SPLITS=splits, GROUP=group, SIZE=size, SIZE_BLOCK=padded, num_warps=2
+        )
 
 
 def tiles_of(first_row: int, count: int, past: int, table: int) -> list[tuple[int, int, int, int]]:

@@ -2,14 +2,14 @@
 
 The same choices as `engine.sampler`. What filters keep is found without sorting: the scores, as integers of the same
 order, are cut at several places at once until the score is found below which nothing is kept. Weights are summed in
-float32 for that, which may move an edge by one id of little weight, and in float64 for the draw, which all ids share in.
+float64 where that decides.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-FIELDS = 9  # of a row, int32, floats by their bits: see `choose`
+FIELDS = 11  # of a row, int32, floats by their bits: see `choose`
 _BLOCK = 2048
 _CUT_BLOCK, _WAYS = 1024, 16
 
@@ -78,7 +78,7 @@ def _cut(  # type: ignore[no-untyped-def]
             if COUNT:
                 weight = tl.where(start + n < vocab, 1.0, 0.0)
             else:
-                weight = tl.exp((score - largest) * cold)
+                weight = tl.exp((score - largest) * cold.to(tl.float32))
             reached = _key(score, shift)[:, None] >= places.to(tl.int32)[None, :]
             found += tl.where(reached, weight[:, None], 0.0)
         weights = tl.sum(found, 0)
@@ -152,17 +152,38 @@ def _double(field):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _weight(  # type: ignore[no-untyped-def]
-    logits, seen, slot, penalty, vocab, largest, cold, shift, cut, equals, BLOCK: tl.constexpr
+def _weigh(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, cold, shift, cut, BLOCK: tl.constexpr
 ):
-    """Of the ids with a key above `cut`, and of `equals` that have it."""
+    """Weights, float64, of the ids above a key and of those that have it; the next key above it and below it."""
     n = tl.arange(0, BLOCK)
-    total = tl.zeros([BLOCK], tl.float32)
+    above = tl.zeros([BLOCK], tl.float64)
+    at = tl.zeros([BLOCK], tl.float64)
+    higher = tl.full([BLOCK], 0x7FFFFFFF, tl.int32)
+    lower = tl.full([BLOCK], -0x80000000, tl.int32)
     for start in range(0, vocab, BLOCK):
         score = _scores(logits, seen, slot, penalty, start + n, vocab)
-        weight = tl.exp((score - largest) * cold)
-        total += tl.where((start + n < vocab) & (_key(score, shift) > cut), weight, 0.0)
-    return tl.sum(total, 0) + equals * tl.exp((_score_of(cut, shift) - largest) * cold)
+        key = _key(score, shift)
+        weight = tl.where(start + n < vocab, tl.exp((score - largest).to(tl.float64) * cold), 0.0)
+        above += tl.where(key > cut, weight, 0.0)
+        at += tl.where(key == cut, weight, 0.0)
+        higher = tl.minimum(higher, tl.where(key > cut, key, higher))
+        lower = tl.maximum(lower, tl.where(key < cut, key, lower))
+    return tl.sum(above, 0), tl.sum(at, 0), tl.min(higher, 0), tl.max(lower, 0)
+
+
+@triton.jit
+def _settled(  # type: ignore[no-untyped-def]
+    logits, seen, slot, penalty, vocab, largest, cold, shift, cut, floor, target, BLOCK: tl.constexpr
+):
+    """The key near `cut`, not below `floor`, at which the weight from the largest down reaches `target`; what is above."""
+    went = 0
+    above, at, higher, lower = _weigh(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, BLOCK)
+    while ((above >= target) & (went >= 0)) | ((above + at < target) & (lower >= floor) & (went <= 0)):
+        went = tl.where(above >= target, 1, -1)
+        cut = tl.where(above >= target, higher, lower).to(tl.int64)
+        above, at, higher, lower = _weigh(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, BLOCK)
+    return cut, above
 
 
 @triton.jit
@@ -181,15 +202,20 @@ def _filtered(  # type: ignore[no-untyped-def]
         equals = top_k - above.to(tl.int32)
     if top_p < 1:
         # Of what top-k left, as transformers does.
-        target = top_p * _weight(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, equals, BLOCK)
-        within = cut
-        cut, above = _cut(
-            logits, seen, slot, penalty, vocab, largest, cold, shift, within, high, target, False, BLOCK, WAYS
+        floor = cut
+        above, _, _, _ = _weigh(logits, seen, slot, penalty, vocab, largest, cold, shift, floor, BLOCK)
+        target = top_p * (above + equals * tl.exp((_score_of(floor, shift) - largest).to(tl.float64) * cold))
+        cut, _ = _cut(
+            logits, seen, slot, penalty, vocab, largest, cold, shift, floor, high, target.to(tl.float32),
+            False, BLOCK, WAYS,
         )  # fmt: skip
-        one = tl.exp((_score_of(cut, shift) - largest) * cold)
-        needed = tl.ceil((target - above) / tl.maximum(one, 1e-38))
-        needed = tl.minimum(tl.maximum(needed, 1.0), vocab.to(tl.float32)).to(tl.int32)
-        equals = tl.where(cut > within, needed, tl.minimum(needed, equals))
+        cut, above = _settled(
+            logits, seen, slot, penalty, vocab, largest, cold, shift, cut, floor, target, BLOCK
+        )  # fmt: skip
+        one = tl.exp((_score_of(cut, shift) - largest).to(tl.float64) * cold)
+        needed = tl.ceil((target - above) / one)
+        needed = tl.minimum(tl.maximum(needed, 1.0), vocab.to(tl.float64)).to(tl.int32)
+        equals = tl.where(cut > floor, needed, tl.minimum(needed, equals))
     return cut, equals
 
 
@@ -204,10 +230,10 @@ def _choose(  # type: ignore[no-untyped-def]
     field = fields + row * FIELDS
     slot = tl.load(field)
     top_k = tl.load(field + 1)
-    top_p = tl.load(field + 2).to(tl.float32, bitcast=True)
-    min_p = tl.load(field + 3).to(tl.float32, bitcast=True)
-    penalty = tl.where(slot > 0, tl.load(field + 4).to(tl.float32, bitcast=True), 1.0)
-    temperature = _double(field + 5)
+    penalty = tl.where(slot > 0, tl.load(field + 2).to(tl.float32, bitcast=True), 1.0)
+    temperature = _double(field + 3)
+    top_p = _double(field + 5)
+    min_p = _double(field + 7)
     seen += tl.maximum(slot - 1, 0).to(tl.int64) * vocab
     largest, chosen = _largest(logits, seen, slot, penalty, vocab, BLOCK)
     if temperature > 0:
@@ -218,11 +244,11 @@ def _choose(  # type: ignore[no-untyped-def]
         end = vocab
         if ((top_k > 0) & (top_k < vocab)) | (top_p < 1):
             cut, equals = _filtered(
-                logits, seen, slot, penalty, vocab, largest, cold.to(tl.float32), shift, cut, high, top_k, top_p,
+                logits, seen, slot, penalty, vocab, largest, cold, shift, cut, high, top_k, top_p,
                 CUT_BLOCK, WAYS,
             )  # fmt: skip
             end = _end_of_ties(logits, seen, slot, penalty, vocab, shift, cut, equals, BLOCK)
-        draw = _double(field + 7)
+        draw = _double(field + 9)
         chosen = _draw(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, end, min_p, draw, BLOCK)
     tl.store(out + row, chosen.to(tl.int64))
 
@@ -230,9 +256,9 @@ def _choose(  # type: ignore[no-untyped-def]
 def choose(logits: torch.Tensor, fields: torch.Tensor, seen: torch.Tensor, out: torch.Tensor) -> None:
     """Write the next id of each row of `logits` [rows, vocab_size] to `out` [rows], int64.
 
-    `fields` [rows, FIELDS], int32, are slot, top_k, by their bits as float32 top_p, min_p and repetition penalty, and
-    as float64, each two fields, temperature (0: the largest) and a uniform in [0, 1). A slot s > 0 has row s - 1 of
-    `seen` [slots, vocab_size], bool, penalized; 0 has no penalty.
+    `fields` [rows, FIELDS], int32, are slot, top_k, by its bits as float32 the repetition penalty, and as float64, each
+    two fields, temperature (0: the largest), top_p, min_p and a uniform in [0, 1). A slot s > 0 has row s - 1 of `seen`
+    [slots, vocab_size], bool, penalized; 0 has no penalty.
     """
     rows, vocab = logits.shape
     _choose[(rows,)](
