@@ -54,6 +54,13 @@ def test_chosen_ids_are_among_those_transformers_keeps(vocab: int) -> None:
             assert kept(logits[row], params[row])[token] > 0, params[row]
 
 
+def test_top_p_is_a_share_of_what_a_large_top_k_leaves() -> None:
+    draws = 2000
+    logits = torch.linspace(0, -1e-3, 4000).repeat(draws, 1)
+    params = [SamplingParams(1, temperature=1, top_k=2000, top_p=0.25, seed=seed) for seed in range(draws)]
+    assert 475 < max(sample(logits, params, [0] * draws).tolist()) <= 500
+
+
 @pytest.mark.parametrize(
     "params",
     [

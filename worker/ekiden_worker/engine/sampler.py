@@ -91,7 +91,7 @@ def _choose_filtered(scaled: torch.Tensor, params: list[SamplingParams], draws: 
 def _choose_among(
     scaled: torch.Tensor, width: int, params: list[SamplingParams], draws: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose among the `width` likeliest ids. Also tells for which rows the filters surely keep no other id."""
+    """Choose among the `width` likeliest ids. Also tells for which rows these are surely all that matter."""
     values, ids = _largest(scaled, width)
     rank = torch.arange(width, device=scaled.device)
     top_k = _longs([p.top_k if p.top_k > 0 else scaled.shape[1] for p in params], scaled)[:, None]
@@ -106,7 +106,8 @@ def _choose_among(
     cumulative = probabilities.cumsum(-1)
     keep = within_k & (cumulative - probabilities < top_p) & (probabilities >= min_p * probabilities[:, :1])
     keep[:, 0] = True
-    enough = (top_k[:, 0] <= width) | ~keep[:, -1]
+    # What a top-k beyond `width` leaves, of which top-p is a share, is not known here.
+    enough = (top_k[:, 0] <= width) | (~keep[:, -1] & (top_k[:, 0] >= scaled.shape[1]))
     # In the order of ids: the noise of another batch may swap neighbours in likelihood, and would change the choice.
     ids, by_id = ids.sort(-1)
     mass = torch.where(keep, probabilities, 0.0).gather(-1, by_id)

@@ -113,7 +113,7 @@ def _kept(  # type: ignore[no-untyped-def]
     """Weights, float64, of the ids above `cut`, and at it before `end`, that weigh at least `least`; else 0."""
     score = _scores(logits, seen, slot, penalty, ids, vocab)
     key = _key(score, shift)
-    weight = tl.exp((score - largest).to(tl.float64) * cold)
+    weight = tl.exp((score.to(tl.float64) - largest) * cold)
     kept = ((key > cut) | ((key == cut) & (ids < end))) & (ids < vocab)
     return tl.where(kept & (weight >= least), weight, 0.0)
 
@@ -164,7 +164,7 @@ def _weigh(  # type: ignore[no-untyped-def]
     for start in range(0, vocab, BLOCK):
         score = _scores(logits, seen, slot, penalty, start + n, vocab)
         key = _key(score, shift)
-        weight = tl.where(start + n < vocab, tl.exp((score - largest).to(tl.float64) * cold), 0.0)
+        weight = tl.where(start + n < vocab, tl.exp((score.to(tl.float64) - largest) * cold), 0.0)
         above += tl.where(key > cut, weight, 0.0)
         at += tl.where(key == cut, weight, 0.0)
         higher = tl.minimum(higher, tl.where(key > cut, key, higher))
@@ -204,7 +204,7 @@ def _filtered(  # type: ignore[no-untyped-def]
         # Of what top-k left, as transformers does.
         floor = cut
         above, _, _, _ = _weigh(logits, seen, slot, penalty, vocab, largest, cold, shift, floor, BLOCK)
-        target = top_p * (above + equals * tl.exp((_score_of(floor, shift) - largest).to(tl.float64) * cold))
+        target = top_p * (above + equals * tl.exp((_score_of(floor, shift).to(tl.float64) - largest) * cold))
         cut, _ = _cut(
             logits, seen, slot, penalty, vocab, largest, cold, shift, floor, high, target.to(tl.float32),
             False, BLOCK, WAYS,
@@ -212,7 +212,7 @@ def _filtered(  # type: ignore[no-untyped-def]
         cut, above = _settled(
             logits, seen, slot, penalty, vocab, largest, cold, shift, cut, floor, target, BLOCK
         )  # fmt: skip
-        one = tl.exp((_score_of(cut, shift) - largest).to(tl.float64) * cold)
+        one = tl.exp((_score_of(cut, shift).to(tl.float64) - largest) * cold)
         needed = tl.ceil((target - above) / one)
         needed = tl.minimum(tl.maximum(needed, 1.0), vocab.to(tl.float64)).to(tl.int32)
         equals = tl.where(cut > floor, needed, tl.minimum(needed, equals))
