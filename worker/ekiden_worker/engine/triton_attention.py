@@ -105,12 +105,15 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def tiles_of_chunks(chunks: Sequence[Chunk], first_row: int) -> list[tuple[int, int, int, int]]:
-    """The tiles (see kernels.attention.tiles_of) of chunks whose rows begin at `first_row`; tables in their order."""
+    """The tiles (see kernels.attention.tiles_of) of chunks whose rows begin at `first_row`; tables in their order.
+
+    Those with the most to look back at come first, so that none of them is what a GPU waits for at the end.
+    """
     tiles = list[tuple[int, int, int, int]]()
     for table, chunk in enumerate(chunks):
         tiles += kernels.tiles_of(first_row, chunk.count, chunk.sequence.computed, table)
         first_row += chunk.count
-    return tiles
+    return sorted(tiles, key=lambda tile: -tile[2])
 
 
 class TritonOperations:

@@ -11,7 +11,8 @@ import triton.language as tl
 
 _BUSY_PROGRAMS = 2048  # enough to fill a large GPU
 _MOST_SPLITS = 16
-_MANY = 4, 1024  # parts and ids of each at least, of sequences that fill the GPU
+_LONG_PART = 4096  # ids of a part at least, of sequences that fill the GPU
+_PREFILL = 4, 2  # warps, stages
 QUERY_TILE = 64  # rows of a tile of prefill, at most
 _LEAST_SIZE = 16  # of what a matrix unit takes
 
@@ -112,8 +113,9 @@ def _decode_group(  # type: ignore[no-untyped-def]
         known = position < end
         block = tl.load(tables + row * table_row + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
         place = block * block_stride + head * head_stride + (position % BLOCK_SIZE) * SIZE
-        k = _cached(keys, place, d, SIZE, SIZE_BLOCK)
-        v = tl.where(known[:, None], _cached(values, place, d, SIZE, SIZE_BLOCK), 0.0)
+        mask = known[:, None] & (d < SIZE)[None, :]
+        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
+        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         score = tl.where(known[None, :], score, -float("inf"))
         better = tl.maximum(best, tl.max(score, 1))
@@ -153,6 +155,39 @@ def _join(  # type: ignore[no-untyped-def]
     tl.store(to, joined.to(out.dtype.element_ty), mask=d < tl.where(most > -1e30, SIZE, 0))
 
 
+@triton.jit
+def _prefill_step(  # type: ignore[no-untyped-def]
+    q, best, mass, found, keys, values, table, start, end, past, scale, block_stride, head_offset,
+    SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, ROWS: tl.constexpr, STEP: tl.constexpr,
+    WHOLE: tl.constexpr,
+):  # fmt: skip
+    """Take STEP ids into a running softmax; WHOLE: every row sees all of them. `scale` is one of powers of two."""
+    m = tl.arange(0, ROWS)
+    d = tl.arange(0, SIZE_BLOCK)
+    position = start + tl.arange(0, STEP)
+    if WHOLE:
+        block = tl.load(table + position // BLOCK_SIZE).to(tl.int64)
+        place = block * block_stride + head_offset + (position % BLOCK_SIZE) * SIZE
+        k = _cached(keys, place, d, SIZE, SIZE_BLOCK)
+        v = _cached(values, place, d, SIZE, SIZE_BLOCK)
+        score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    else:
+        known = position < end
+        block = tl.load(table + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
+        place = block * block_stride + head_offset + (position % BLOCK_SIZE) * SIZE
+        mask = known[:, None] & (d[None, :] < SIZE)
+        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
+        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
+        score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+        score = tl.where(position[None, :] <= (past + m)[:, None], score, -float("inf"))
+    better = tl.maximum(best, tl.max(score, 1))
+    fade = tl.exp2(best - better)
+    share = tl.exp2(score - better[:, None])
+    mass = mass * fade + tl.sum(share, 1)
+    found = found * fade[:, None] + tl.dot(share.to(v.dtype), v, input_precision="ieee")
+    return better, mass, found
+
+
 @triton.jit(do_not_specialize=_FROM_STEP_TO_STEP)
 def _prefill(  # type: ignore[no-untyped-def]
     query, keys, values, tables, tiles, out, scale,
@@ -161,15 +196,14 @@ def _prefill(  # type: ignore[no-untyped-def]
     STEP: tl.constexpr,
 ):  # fmt: skip
     """A tile of one sequence's new rows for one head; a tile is (first row, rows, position of the first, table)."""
-    tile = tiles + tl.program_id(0) * 4
+    head = tl.program_id(0)
+    tile = tiles + tl.program_id(1) * 4
     first = tl.load(tile).to(tl.int64)
     count = tl.load(tile + 1)
     past = tl.load(tile + 2)
     table = tables + tl.load(tile + 3).to(tl.int64) * table_row
-    head = tl.program_id(1)
     m = tl.arange(0, ROWS)
     d = tl.arange(0, SIZE_BLOCK)
-    n = tl.arange(0, STEP)
     real = (m[:, None] < count) & (d[None, :] < SIZE)
     at = query + (first + m)[:, None] * query_row + head * query_head + d[None, :]
     q = tl.load(at, mask=real, other=0.0)
@@ -177,34 +211,31 @@ def _prefill(  # type: ignore[no-untyped-def]
     mass = tl.zeros([ROWS], tl.float32)
     found = tl.zeros([ROWS, SIZE_BLOCK], tl.float32)
     end = past + count
-    for start in range(0, end, STEP):
-        position = start + n
-        known = position < end
-        block = tl.load(table + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
-        place = block * block_stride + (head // GROUP) * head_stride + (position % BLOCK_SIZE) * SIZE
-        k = _cached(keys, place, d, SIZE, SIZE_BLOCK)
-        v = tl.where(known[:, None], _cached(values, place, d, SIZE, SIZE_BLOCK), 0.0)
-        score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-        score = tl.where(position[None, :] <= (past + m)[:, None], score, -float("inf"))
-        better = tl.maximum(best, tl.max(score, 1))
-        fade = tl.exp(best - better)
-        share = tl.exp(score - better[:, None])
-        mass = mass * fade + tl.sum(share, 1)
-        found = found * fade[:, None] + tl.dot(share.to(v.dtype), v, input_precision="ieee")
-        best = better
+    whole = tl.where(count > 0, (past + 1) // STEP * STEP, 0)
+    for start in range(0, whole, STEP):
+        best, mass, found = _prefill_step(
+            q, best, mass, found, keys, values, table, start, end, past, scale * 1.4426950408889634, block_stride,
+            (head // GROUP) * head_stride, SIZE, SIZE_BLOCK, BLOCK_SIZE, ROWS, STEP, True,
+        )  # fmt: skip
+    for start in range(whole, end, STEP):
+        best, mass, found = _prefill_step(
+            q, best, mass, found, keys, values, table, start, end, past, scale * 1.4426950408889634, block_stride,
+            (head // GROUP) * head_stride, SIZE, SIZE_BLOCK, BLOCK_SIZE, ROWS, STEP, False,
+        )  # fmt: skip
     found = found / tl.maximum(mass, 1e-30)[:, None]  # a tile of padding has none
     to = out + (first + m)[:, None] * out_row + head * SIZE + d[None, :]
     tl.store(to, found.to(out.dtype.element_ty), mask=real)
 
 
-def splits_for(sequences: int, kv_heads: int) -> tuple[int, int]:
-    """Into how many parts each sequence is cut, a power of two, and how many ids a part has at least.
+def splits_for(sequences: int, kv_heads: int, longest: int) -> tuple[int, int]:
+    """Into how many parts sequences of up to `longest` ids are cut, a power of two, and the least ids of a part.
 
-    Few sequences are cut to fill the GPU. Many fill it; of them those that are long are cut, or the rest would wait.
+    Few sequences are cut to fill the GPU. Many fill it; of them those that are very long are cut, or the rest would
+    wait.
     """
     programs = sequences * kv_heads
     if programs >= _BUSY_PROGRAMS:
-        return _MANY
+        return (1, 1) if longest <= 2 * _LONG_PART else (4, _LONG_PART)
     wanted: int = triton.next_power_of_2(triton.cdiv(_BUSY_PROGRAMS, programs))
     return min(_MOST_SPLITS, wanted), 1
 
@@ -221,7 +252,7 @@ def decode(
     rows, heads, size = query.shape
     kv_heads, block_size = keys.shape[1:3]
     group = heads // kv_heads
-    splits, least = splits_for(rows, kv_heads)
+    splits, least = splits_for(rows, kv_heads, tables.shape[1] * block_size)
     parts = weights = out  # of no use to a sequence in one piece
     if splits > 1:
         parts = torch.empty((rows, kv_heads, splits, group, size), dtype=torch.float32, device=out.device)
@@ -265,8 +296,8 @@ def prefill(
     kv_heads, block_size = keys.shape[1:3]
     padded = max(_LEAST_SIZE, triton.next_power_of_2(size))
     wide = query.dtype == torch.float32 or padded > 128
-    _prefill[(tiles.shape[0], heads)](
+    _prefill[(heads, tiles.shape[0])](
         query, keys, values, tables, tiles, out, scale, *query.stride()[:2], out.stride(0), *keys.stride()[:2],
         tables.stride(0), GROUP=heads // kv_heads, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
-        ROWS=QUERY_TILE, STEP=32 if wide else 64, num_warps=4, num_stages=2,
+        ROWS=QUERY_TILE, STEP=32 if wide else 64, num_warps=_PREFILL[0], num_stages=_PREFILL[1],
     )  # fmt: skip
