@@ -20,6 +20,7 @@ from ekiden_worker.engine.interface import (
     Finish,
     Output,
     SamplingParams,
+    check_request,
 )
 from ekiden_worker.engine.kv_cache import KVCache, bytes_per_token
 from ekiden_worker.engine.model_runner import (
@@ -108,7 +109,7 @@ class BatchEngine:
                 raise EngineError("engine_error", "The engine failed while it warmed up.")
 
     def submit(self, request: EngineRequest) -> None:
-        self._check(request)
+        check_request(request, self._vocab_size, self._context_tokens)
         with self._known_lock:
             if request.request_id in self._known:
                 raise EngineError("duplicate_request", f"The request {request.request_id} is already running.")
@@ -149,21 +150,6 @@ class BatchEngine:
     def check_integrity(self) -> None:
         """Raise RuntimeError unless every block is accounted for. When idle or from the engine thread."""
         self._blocks.check_integrity([*self._scheduler.running, *self._scheduler.waiting])
-
-    def _check(self, request: EngineRequest) -> None:
-        ids = [*request.prompt_ids, *request.generated_ids]
-        if not request.prompt_ids:
-            raise EngineError("empty_prompt", "The prompt has no ids.")
-        if not all(0 <= token_id < self._vocab_size for token_id in ids):
-            raise EngineError("bad_token", f"The prompt holds an id outside the vocabulary of {self._vocab_size}.")
-        _check_params(request.params)
-        total = len(request.prompt_ids) + request.params.max_tokens
-        if total > self._context_tokens:
-            raise EngineError(
-                "prompt_too_long",
-                f"The prompt's {len(request.prompt_ids)} tokens and max_tokens {request.params.max_tokens} are more "
-                f"than the {self._context_tokens} tokens of the context.",
-            )
 
     def _run(self, sink: Callable[[list[Output]], None], warm: threading.Event) -> None:
         """Engine thread: commands, a step, its outputs. Without work it waits and uses no CPU."""
@@ -358,21 +344,6 @@ class BatchEngine:
                 raise EngineError("engine_error", "The device failed while the engine warmed up.")
         if any(output.finish is Finish.ERROR for output in self._outputs):
             raise EngineError("engine_error", "The model failed while the engine warmed up.")
-
-
-def _check_params(params: SamplingParams) -> None:
-    ranges = {
-        "max_tokens": params.max_tokens >= 1,
-        "temperature": 0 <= params.temperature < math.inf,
-        "top_k": params.top_k >= 0,
-        "top_p": 0 < params.top_p <= 1,
-        "min_p": 0 <= params.min_p <= 1,
-        "repetition_penalty": 0 < params.repetition_penalty < math.inf,
-        "seed": 0 <= params.seed < 1 << 63,
-    }
-    for name, fits in ranges.items():
-        if not fits:
-            raise EngineError("out_of_range", f"{name} is out of range.")
 
 
 def _out_of_memory(error: Exception) -> bool:

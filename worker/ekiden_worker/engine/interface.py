@@ -1,5 +1,6 @@
 """The seam between Ekiden and a model runtime: ids in, ids out; knows no text, no Redis and no torch."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -40,6 +41,38 @@ class EngineRequest:
     params: SamplingParams
     stop_ids: frozenset[int]
     generated_ids: Sequence[int] = ()
+
+
+def check_request(request: EngineRequest, vocab_size: int, context_tokens: int) -> None:
+    """What every engine refuses, before anything is queued. Raises EngineError (see `Engine.submit`)."""
+    ids = [*request.prompt_ids, *request.generated_ids]
+    if not request.prompt_ids:
+        raise EngineError("empty_prompt", "The prompt has no ids.")
+    if not all(0 <= token_id < vocab_size for token_id in ids):
+        raise EngineError("bad_token", f"The prompt holds an id outside the vocabulary of {vocab_size}.")
+    _check_params(request.params)
+    total = len(request.prompt_ids) + request.params.max_tokens
+    if total > context_tokens:
+        raise EngineError(
+            "prompt_too_long",
+            f"The prompt's {len(request.prompt_ids)} tokens and max_tokens {request.params.max_tokens} are more "
+            f"than the {context_tokens} tokens of the context.",
+        )
+
+
+def _check_params(params: SamplingParams) -> None:
+    ranges = {
+        "max_tokens": params.max_tokens >= 1,
+        "temperature": 0 <= params.temperature < math.inf,
+        "top_k": params.top_k >= 0,
+        "top_p": 0 < params.top_p <= 1,
+        "min_p": 0 <= params.min_p <= 1,
+        "repetition_penalty": 0 < params.repetition_penalty < math.inf,
+        "seed": 0 <= params.seed < 1 << 63,
+    }
+    for name, fits in ranges.items():
+        if not fits:
+            raise EngineError("out_of_range", f"{name} is out of range.")
 
 
 class Finish(StrEnum):
