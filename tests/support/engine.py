@@ -4,19 +4,22 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Generic, TypeVar
 
-from ekiden_worker.engine.engine import BatchEngine
-from ekiden_worker.engine.interface import EngineRequest, Finish, Output, SamplingParams
+from ekiden_worker.engine.interface import Engine, EngineRequest, Finish, Output, SamplingParams
+
+E = TypeVar("E", bound=Engine)
 
 
-class Collector:
+class Collector(Generic[E]):
     """The sink of one engine."""
 
-    def __init__(self, engine: BatchEngine) -> None:
+    def __init__(self, engine: E) -> None:
         self.engine = engine
         self.ids: dict[str, list[int]] = defaultdict(list)
         self.ends: dict[str, Output] = {}
         self.cached: dict[str, int] = {}
+        self.later_cached = 0  # told with other Outputs than the first of a request
         self.open: set[str] = set()
         self.order: list[str] = []
         self._changed = threading.Condition()
@@ -27,6 +30,8 @@ class Collector:
                 assert output.request_id not in self.ends, "nothing follows the end"
                 self.ids[output.request_id] += output.ids
                 self.order += [output.request_id] * len(output.ids)
+                if output.request_id in self.cached:
+                    self.later_cached += output.cached_tokens
                 self.cached.setdefault(output.request_id, output.cached_tokens)
                 if output.finish:
                     self.ends[output.request_id] = output
@@ -44,10 +49,28 @@ class Collector:
         with self._changed:
             self.open.add(name)
         try:
-            self.engine.submit(EngineRequest(name, tuple(prompt), params, stop, tuple(generated)))
+            self.engine.submit(self.request(name, prompt, params, generated, stop))
         except Exception:
             self.open.discard(name)
             raise
+
+    @staticmethod
+    def request(
+        name: str,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        generated: Sequence[int] = (),
+        stop: frozenset[int] = frozenset(),
+    ) -> EngineRequest:
+        return EngineRequest(name, tuple(prompt), params, stop, tuple(generated))
+
+    def forget(self) -> None:
+        """Forget all requests, which ended: their names are free again."""
+        with self._changed:
+            assert not self.open
+            for kept in (self.ids, self.ends, self.cached, self.order):
+                kept.clear()
+            self.later_cached = 0
 
     def wait(self, *names: str, timeout_s: float = 60) -> None:
         """Wait until the named requests ended."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ekiden.protocol import Message
 from ekiden.settings import Settings
-from ekiden_worker.engine.interface import EngineError, EngineRequest, EngineStats, Finish, Output
+from ekiden_worker.engine.interface import EngineError, EngineRequest, EngineStats, Finish, Output, check_request
 from ekiden_worker.prompts import PromptRules
 from ekiden_worker.runtime import Runtime
 from ekiden_worker.text import Vocabulary
@@ -101,6 +101,7 @@ class FakeEngine:
     fault: Path | None = None
     _commands: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
     _running: dict[str, _Running] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
     _outputs: list[Output] = field(default_factory=list)
     _thread: threading.Thread | None = None
     _last_step: float = 0.0
@@ -117,8 +118,10 @@ class FakeEngine:
         self._thread.start()
 
     def submit(self, request: EngineRequest) -> None:
-        if len(request.prompt_ids) + request.params.max_tokens > self.context_tokens:
-            raise EngineError("prompt_too_long", "too long")
+        check_request(request, VOCAB, self.context_tokens)
+        if request.request_id in self._known:
+            raise EngineError("duplicate_request", "it runs already")
+        self._known.add(request.request_id)
         self._commands.put(lambda: self._begin(request))
 
     def cancel(self, request_id: str) -> None:
@@ -148,12 +151,15 @@ class FakeEngine:
         chain = Chain(request.params.seed, [*request.prompt_ids, *request.generated_ids])
         left = request.params.max_tokens - len(request.generated_ids)
         self._running[request.request_id] = _Running(request, chain, left, b"WAIT" in prompt)
+        if request.generated_ids and (left <= 0 or request.generated_ids[-1] in request.stop_ids):
+            self._finish(request.request_id, Finish.LENGTH if left <= 0 else Finish.STOP)
         while b"HANG" in prompt:
             time.sleep(60)
 
-    def _finish(self, request_id: str, reason: Finish) -> None:
+    def _finish(self, request_id: str, reason: Finish, ids: tuple[int, ...] = ()) -> None:
         if self._running.pop(request_id, None):
-            self._outputs.append(Output(request_id, finish=reason))
+            self._known.discard(request_id)
+            self._outputs.append(Output(request_id, ids, reason))
 
     def _run(self, sink: Callable[[list[Output]], None]) -> None:
         due = time.monotonic()
@@ -165,6 +171,9 @@ class FakeEngine:
                 pass
             else:
                 if command is None:
+                    for name in list(self._running):
+                        self._finish(name, Finish.CANCELLED)
+                    sink(self._outputs)
                     return
                 command()
                 if resting:  # else it keeps its pace, as a command costs a real engine no time
@@ -192,10 +201,12 @@ class FakeEngine:
         token = running.chain.next()
         running.chain.push(token)
         running.left -= 1
-        finish = Finish.LENGTH if running.left <= 0 else None
-        if finish:
-            del self._running[name]
-        self._outputs.append(Output(name, (token,), finish))
+        if token in running.request.stop_ids:
+            self._finish(name, Finish.STOP, (token,))
+        elif running.left <= 0:
+            self._finish(name, Finish.LENGTH, (token,))
+        else:
+            self._outputs.append(Output(name, (token,)))
 
 
 def load(settings: Settings) -> Runtime:

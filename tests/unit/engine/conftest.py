@@ -53,7 +53,7 @@ def _latent(common: dict[str, Any]) -> DeepseekV3Config:
     )  # fmt: skip
 
 
-MakeEngine = Callable[..., Collector]
+MakeEngine = Callable[..., Collector[BatchEngine]]
 
 
 @pytest.fixture(params=[False, True], ids=["step by step", "ahead"])
@@ -62,9 +62,9 @@ def make_engine(request: pytest.FixtureRequest) -> Iterator[MakeEngine]:
 
     Every test runs twice: the second time a step is begun before the one before it is known, as on a GPU.
     """
-    started: list[Collector] = []
+    started: list[Collector[BatchEngine]] = []
 
-    def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector:
+    def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector[BatchEngine]:
         engine = BatchEngine(model or tiny_model("llama"), EngineConfig(**{"lookahead": request.param} | sizes))
         collector = Collector(engine)
         engine.start(collector)

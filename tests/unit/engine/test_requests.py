@@ -1,7 +1,8 @@
-"""Every request ends exactly once, and a bad one is refused before anything is queued."""
+"""What befalls our own engine: steps that fail, too little memory, a lost device.
 
-import math
-from dataclasses import replace
+What holds for any engine is in test_contract.py.
+"""
+
 from itertools import count
 
 import pytest
@@ -15,90 +16,9 @@ from ekiden_worker.engine.interface import EngineError, Finish, SamplingParams
 from ekiden_worker.engine.model_runner import ModelRunner
 from ekiden_worker.engine.scheduler import Chunk
 from tests.support.waiting import until
-from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
+from tests.unit.engine.conftest import MakeEngine, tiny_model
 
 LONG = SamplingParams(max_tokens=400)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "params", "code"),
-    [
-        ([], LONG, "empty_prompt"),
-        ([VOCAB], LONG, "bad_token"),
-        ([-1], LONG, "bad_token"),
-        ([5] * 113, LONG, "prompt_too_long"),
-        ([5], replace(LONG, max_tokens=0), "out_of_range"),
-        ([5], replace(LONG, temperature=math.nan), "out_of_range"),
-        ([5], replace(LONG, temperature=math.inf), "out_of_range"),
-        ([5], replace(LONG, temperature=-0.1), "out_of_range"),
-        ([5], replace(LONG, top_p=0.0), "out_of_range"),
-        ([5], replace(LONG, top_k=-1), "out_of_range"),
-        ([5], replace(LONG, min_p=1.1), "out_of_range"),
-        ([5], replace(LONG, repetition_penalty=0.0), "out_of_range"),
-        ([5], replace(LONG, seed=1 << 63), "out_of_range"),
-    ],
-)
-def test_a_bad_request_is_refused(
-    make_engine: MakeEngine, prompt: list[int], params: SamplingParams, code: str
-) -> None:
-    engine = make_engine()
-    with pytest.raises(EngineError) as caught:
-        engine.submit("bad", prompt, params)
-    assert caught.value.code == code
-    if code == "prompt_too_long":
-        assert "113" in str(caught.value)
-        assert "512" in str(caught.value)
-
-
-def test_a_running_id_is_not_taken_twice(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    engine.submit("a", [5, 6], LONG)
-    with pytest.raises(EngineError) as caught:
-        engine.submit("a", [5, 6], LONG)
-    assert caught.value.code == "duplicate_request"
-    engine.open.add("a")
-    engine.engine.cancel("a")
-    engine.wait("a")
-
-
-def test_a_held_engine_takes_no_step_and_goes_on_where_it_was(make_engine: MakeEngine) -> None:
-    undisturbed = make_engine()
-    undisturbed.submit("a", [5, 6], LONG)
-    undisturbed.wait("a")
-    engine = make_engine()
-    engine.submit("a", [5, 6], LONG)
-    engine.submit("b", [7], LONG)
-    engine.wait_ids("b", 3)
-    engine.engine.hold(True)
-    engine.engine.cancel("b")
-    engine.wait("b")
-    assert engine.ends["b"].finish is Finish.CANCELLED
-    steps = engine.engine.stats().steps
-    assert engine.engine.stats().last_step_age_s is None
-    assert "a" in engine.open
-    assert engine.engine.stats().steps == steps
-    engine.engine.hold(False)
-    engine.wait("a")
-    assert engine.ids["a"] == undisturbed.ids["a"]
-    assert engine.engine.stats().steps > steps
-
-
-def test_an_end_id_stops_and_is_the_last_id(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    [answer] = engine.run([[5, 6, 7]], SamplingParams(max_tokens=10))
-    engine.submit("stops", [5, 6, 7], LONG, stop=frozenset({answer[4]}))
-    engine.wait("stops")
-    assert engine.ends["stops"].finish is Finish.STOP
-    assert engine.ids["stops"] == answer[: answer.index(answer[4]) + 1]
-
-
-def test_an_answer_that_was_whole_already_ends_without_new_ids(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    engine.submit("length", [5], SamplingParams(max_tokens=3), generated=[7, 8, 9])
-    engine.submit("stop", [5], LONG, generated=[7, 2], stop=frozenset({2}))
-    engine.wait("length", "stop")
-    assert (engine.ends["length"].finish, engine.ids["length"]) == (Finish.LENGTH, [])
-    assert (engine.ends["stop"].finish, engine.ids["stop"]) == (Finish.STOP, [])
 
 
 def test_cancel_ends_a_running_a_waiting_and_a_half_read_request(make_engine: MakeEngine) -> None:
@@ -119,17 +39,6 @@ def test_cancel_ends_a_running_a_waiting_and_a_half_read_request(make_engine: Ma
     engine.run([[5]], SamplingParams(max_tokens=2))
 
 
-def test_a_cancelled_request_ends_within_a_step(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    engine.submit("a", [5], LONG)
-    engine.wait_ids("a", 5)
-    seen = len(engine.ids["a"])
-    steps = engine.engine.stats().steps
-    engine.engine.cancel("a")
-    engine.wait("a")
-    assert len(engine.ids["a"]) - seen <= engine.engine.stats().steps - steps + 1
-
-
 def test_an_engine_that_was_idle_does_not_look_hung_when_work_comes(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.engine._last_step = float("-inf")
@@ -139,15 +48,6 @@ def test_an_engine_that_was_idle_does_not_look_hung_when_work_comes(make_engine:
     assert age < 60
     engine.engine.cancel("a")
     engine.wait("a")
-
-
-def test_stop_ends_what_is_running(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    engine.submit("a", [5], LONG)
-    engine.wait_ids("a", 2)
-    engine.engine.stop()
-    assert engine.ends["a"].finish is Finish.CANCELLED
-    assert not engine.engine.alive
 
 
 def test_a_failing_step_ends_its_requests_and_the_engine_goes_on(
@@ -293,18 +193,6 @@ def test_a_lost_device_ends_the_engine_without_ending_its_requests(
     assert "a" not in engine.ends
     engine.open.clear()
     engine.engine._finish(engine.engine._sequences["a"], Finish.CANCELLED)
-
-
-def test_stats_tell_how_long_a_step_is_pending(make_engine: MakeEngine) -> None:
-    engine = make_engine()
-    assert engine.engine.stats().last_step_age_s is None
-    engine.submit("a", [5], LONG)
-    engine.wait_ids("a", 1)
-    stats = engine.engine.stats()
-    assert stats.last_step_age_s is None or stats.last_step_age_s < 30
-    engine.engine.cancel("a")
-    engine.wait("a")
-    until(lambda: engine.engine.stats().last_step_age_s is None)
 
 
 def test_a_sliding_window_limits_the_context_and_other_attention_is_refused() -> None:
