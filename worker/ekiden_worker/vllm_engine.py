@@ -225,6 +225,7 @@ class VllmEngine:
         return bool(self._requests) and not self._held
 
     def _begin(self, running: _Running) -> None:
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs import tokens_input
 
         request = running.request
@@ -235,7 +236,7 @@ class VllmEngine:
         prompt = tokens_input([*request.prompt_ids, *request.generated_ids])
         try:
             self._engine.add_request(request.request_id, prompt, running.params)
-        except ValueError as error:  # nothing was queued
+        except (VLLMClientError, ValueError) as error:  # nothing was queued
             log.error("request_refused", error=first_line(error))
             self._fail(running)
 

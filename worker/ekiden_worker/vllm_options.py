@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
 from ekiden_worker.engine.interface import EngineError, EngineRequest
 from ekiden_worker.runtime import first_line
@@ -34,6 +35,7 @@ class VllmOptions:
 def sampling(request: EngineRequest, vocab_size: int) -> "vllm.SamplingParams":
     """The same in vLLM's words. Raises EngineError `out_of_range` where it takes less than we do."""
     import vllm
+    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind
 
     params = request.params
@@ -51,7 +53,7 @@ def sampling(request: EngineRequest, vocab_size: int) -> "vllm.SamplingParams":
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
-    except ValueError as error:
+    except VLLMClientError as error:
         raise EngineError("out_of_range", first_line(error)) from None
 
 
@@ -80,14 +82,21 @@ def build(options: VllmOptions, figures: Callable[[Any, int], object]) -> "vllm.
         enforce_eager=options.eager,
         use_tqdm_on_load=False,
     )
-    config = arguments.create_engine_config()
+    config = _config(arguments)
     limit = min(filter(None, (options.context_tokens, options.kv_cache_tokens)), default=0)
     if 0 < limit < config.model_config.max_model_len:  # a longer one than the model's own is an error to vLLM
         arguments.max_model_len = limit
-        config = arguments.create_engine_config()
+        config = _config(arguments)
     if size := _cache_bytes(options, config):
         config.cache_config.kv_cache_memory_bytes = size
     return LLMEngine.from_vllm_config(config, stat_loggers=[figures])
+
+
+def _config(arguments: "vllm.EngineArgs") -> Any:
+    try:
+        return arguments.create_engine_config()
+    except ValidationError as error:  # its first line says only how many there are
+        raise EngineError("not_supported", f"vLLM does not take it: {error.errors()[0]['msg']}") from None
 
 
 def _cache_bytes(options: VllmOptions, config: Any) -> int | None:

@@ -1,15 +1,13 @@
 """What `interface.Engine` promises, held by every engine: our own, vLLM where it runs, and the tests' fake."""
 
-import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
@@ -18,25 +16,13 @@ from ekiden_worker.vllm_engine import VllmEngine
 from ekiden_worker.vllm_options import VllmOptions
 from tests.support import fake_engine
 from tests.support.engine import Collector
+from tests.support.small_model import VOCAB, small_model, vllm_marks
 from tests.support.waiting import until
 from tests.unit.engine.test_greedy import TIE
 
-VOCAB, MAX_RUNNING = 300, 8
+MAX_RUNNING = 8
 LONG = SamplingParams(max_tokens=400)
 SHORT = SamplingParams(max_tokens=12)
-
-
-def small_model() -> PreTrainedModel:
-    """A random model whose heads are of a size that every kernel takes."""
-    torch.manual_seed(11)
-    sizes: dict[str, Any] = {
-        "vocab_size": VOCAB,
-        "hidden_size": 128,
-        "intermediate_size": 96,
-        "max_position_embeddings": 512,
-    }
-    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1}
-    return LlamaForCausalLM(LlamaConfig(**sizes, initializer_range=0.3, bos_token_id=1, eos_token_id=2)).eval()
 
 
 @dataclass(frozen=True)
@@ -68,13 +54,6 @@ def vllm(folder: Path) -> Engine:
         return VllmEngine(VllmOptions(str(folder), device, torch.float32, MAX_RUNNING, eager=True))
     except EngineError as error:
         pytest.skip(str(error))
-
-
-def vllm_marks() -> list[pytest.MarkDecorator]:
-    """It and what it imports warn of much."""
-    if importlib.util.find_spec("vllm") is None:
-        return [pytest.mark.skip(reason="vLLM is not installed (the extra vllm)")]
-    return [pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module", params=["step by step", "ahead", "fake", pytest.param("vllm", marks=vllm_marks())])
