@@ -3,9 +3,11 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import Engine, EngineRequest, Finish, Output, SamplingParams
 
 E = TypeVar("E", bound=Engine)
@@ -87,12 +89,45 @@ class Collector(Generic[E]):
                 if not self._changed.wait(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError(f"{what} did not come")
 
+    def run_at_once(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
+        """The same, all of them in the queue before the first step."""
+        self.engine.hold(True)
+        names = self._submit_all(prompts, params)
+        self.engine.hold(False)
+        return self._whole(names)
+
     def run(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[list[int]]:
         """Generate for all prompts at once."""
+        return self._whole(self._submit_all(prompts, params))
+
+    def _submit_all(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[str]:
         base = len(self.ends)
         names = [f"r{base + number}" for number in range(len(prompts))]
         for name, prompt in zip(names, prompts, strict=True):
             self.submit(name, prompt, params)
+        return names
+
+    def _whole(self, names: Sequence[str]) -> list[list[int]]:
         self.wait(*names)
         assert all(self.ends[name].finish is Finish.LENGTH for name in names)
         return [self.ids[name] for name in names]
+
+
+@contextmanager
+def checked_engines() -> Iterator[Callable[[BatchEngine], Collector[BatchEngine]]]:
+    """Starts engines; at the end each is stopped, must have all its blocks, and must have ended each request once."""
+    started: list[Collector[BatchEngine]] = []
+
+    def start(engine: BatchEngine) -> Collector[BatchEngine]:
+        collector = Collector(engine)
+        engine.start(collector)
+        started.append(collector)
+        return collector
+
+    yield start
+    for collector in started:
+        collector.engine.stop()
+        collector.engine.check_integrity()
+        stats = collector.engine.stats()
+        assert stats.free_blocks == stats.total_blocks, "all blocks are free when idle"
+        assert collector.open == set(), "every request ended exactly once"

@@ -20,7 +20,7 @@ from transformers import (
 
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
-from tests.support.engine import Collector
+from tests.support.engine import Collector, checked_engines
 
 VOCAB = 300
 
@@ -62,19 +62,10 @@ def make_engine(request: pytest.FixtureRequest) -> Iterator[MakeEngine]:
 
     Every test runs twice: the second time a step is begun before the one before it is known, as on a GPU.
     """
-    started: list[Collector[BatchEngine]] = []
+    with checked_engines() as start:
 
-    def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector[BatchEngine]:
-        engine = BatchEngine(model or tiny_model("llama"), EngineConfig(**{"lookahead": request.param} | sizes))
-        collector = Collector(engine)
-        engine.start(collector)
-        started.append(collector)
-        return collector
+        def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector[BatchEngine]:
+            config = EngineConfig(**{"lookahead": request.param} | sizes)
+            return start(BatchEngine(model or tiny_model("llama"), config))
 
-    yield make
-    for collector in started:
-        collector.engine.stop()
-        collector.engine.check_integrity()
-        stats = collector.engine.stats()
-        assert stats.free_blocks == stats.total_blocks, "all blocks are free when idle"
-        assert collector.open == set(), "every request ended exactly once"
+        yield make

@@ -1,33 +1,13 @@
 """Greedy answers equal `model.generate`, however the engine came to them."""
 
-import random
-
 import pytest
-import torch
-from transformers import PreTrainedModel
 
 from ekiden_worker.engine.interface import SamplingParams
-from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
+from tests.unit.engine.conftest import MakeEngine, tiny_model
+from tests.unit.engine.greedy import Prompts, assert_equal_but_for_ties, assert_greedy, generated, hundred, prompts
 
 ANSWER, SHORT = 24, 8
 GREEDY = SamplingParams(max_tokens=ANSWER)
-TIE = 1e-4
-
-
-def prompts(count: int, longest: int = 150, seed: int = 3) -> list[list[int]]:
-    source = random.Random(seed)
-    return [[source.randrange(3, VOCAB) for _ in range(source.randint(1, longest))] for _ in range(count)]
-
-
-@torch.inference_mode()
-def assert_greedy(model: PreTrainedModel, prompt: list[int], answer: list[int]) -> None:
-    """Each id is the reference's best, or one within TIE of it, on the prompt and the ids before."""
-    model.set_attn_implementation("sdpa")
-    logits = model(torch.tensor([prompt + answer], device=model.device)).logits[0, len(prompt) - 1 : -1]
-    for position, token in enumerate(answer):
-        best = logits[position].max()
-        assert best - logits[position, token] <= TIE, f"id {position} of {answer}"
-    model.set_attn_implementation("ekiden_paged")
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox", "deepseek"])
@@ -44,20 +24,9 @@ def test_alone_and_all_at_once(make_engine: MakeEngine, kind: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def hundred() -> list[tuple[list[int], list[int]]]:
-    """Prompts of mixed length, some with a common beginning, and what `generate` makes of each by itself."""
-    model = tiny_model("llama")
-    model.set_attn_implementation("sdpa")
-    common = prompts(1, longest=70, seed=5)[0]
-    cases = prompts(80, longest=70, seed=6) + [common + prompt for prompt in prompts(20, longest=20, seed=7)]
-    answers = [
-        model.generate(  # type: ignore[operator]
-            torch.tensor([prompt]), max_new_tokens=SHORT, do_sample=False, pad_token_id=0, eos_token_id=VOCAB
-        )
-        for prompt in cases
-    ]
-    model.set_attn_implementation("ekiden_paged")
-    return [(prompt, answer[0, len(prompt) :].tolist()) for prompt, answer in zip(cases, answers, strict=True)]
+def expected() -> Prompts:
+    """What `generate` makes of the hundred."""
+    return generated(tiny_model("llama"), hundred(), SHORT)
 
 
 @pytest.mark.parametrize(
@@ -71,18 +40,14 @@ def hundred() -> list[tuple[list[int], list[int]]]:
     ],
     ids=["alone", "all at once", "few blocks", "one id a step", "odd sizes"],
 )
-def test_a_hundred_prompts_equal_generate(
-    make_engine: MakeEngine, hundred: list[tuple[list[int], list[int]]], sizes: dict[str, int]
-) -> None:
+def test_a_hundred_prompts_equal_generate(make_engine: MakeEngine, expected: Prompts, sizes: dict[str, int]) -> None:
     model = tiny_model("llama")
     engine = make_engine(model, **sizes)
-    answers = engine.run([prompt for prompt, _ in hundred], SamplingParams(max_tokens=SHORT))
+    answers = engine.run(hundred(), SamplingParams(max_tokens=SHORT))
     assert "kv_cache_tokens" not in sizes or engine.engine.stats().preemptions > 0
     assert engine.engine.stats().cached_tokens > 0 or sizes["max_running"] == 100
     engine.engine.stop()
-    for (prompt, expected), answer in zip(hundred, answers, strict=True):
-        if answer != expected:
-            assert_greedy(model, prompt, answer)
+    assert_equal_but_for_ties(model, hundred(), expected, answers)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 32, 64, 1000])

@@ -15,7 +15,7 @@ from transformers.generation.logits_process import (
 from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.sampler import penalize, sample, uniform
 from tests.unit.engine.conftest import MakeEngine
-from tests.unit.engine.test_greedy import prompts
+from tests.unit.engine.greedy import prompts
 
 
 def kept(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:

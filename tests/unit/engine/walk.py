@@ -176,7 +176,7 @@ class Walk:
         """Each answer is what the model alone would have said, as far as it came, and ended where it must."""
         for answer in self.ended:
             _check_end(answer, errors=self._broken)
-            _check_ids(model, answer)
+            check_ids(model, answer)
 
 
 def _check_end(answer: Answer, *, errors: bool) -> None:
@@ -193,8 +193,8 @@ def _check_end(answer: Answer, *, errors: bool) -> None:
 
 
 @torch.inference_mode()
-def _check_ids(model: PreTrainedModel, answer: Answer) -> None:
-    """Each id is the reference's choice on the ids before it, or its choice under a little noise."""
+def check_ids(model: PreTrainedModel, answer: Answer) -> None:
+    """Fail unless each id is the reference's choice on the ids before it, or its choice under a little noise."""
     request = answer.request
     before = [*request.prompt_ids, *request.generated_ids]
     if not answer.ids:

@@ -17,8 +17,8 @@ from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.kernels import attention
 from tests.support.engine import Collector
 from tests.unit.engine.conftest import tiny_model
+from tests.unit.engine.greedy import assert_greedy, prompts
 from tests.unit.engine.kernels import DEVICE
-from tests.unit.engine.test_greedy import assert_greedy, prompts
 
 Answers = list[list[int]]
 

@@ -176,7 +176,7 @@ def _weigh(  # type: ignore[no-untyped-def]
 def _settled(  # type: ignore[no-untyped-def]
     logits, seen, slot, penalty, vocab, largest, cold, shift, cut, floor, target, BLOCK: tl.constexpr
 ):
-    """The key near `cut`, not below `floor`, at which the weight from the largest down reaches `target`; what is above."""
+    """The key near `cut`, from `floor` on, at which the weight from the top down reaches `target`; what is above it."""
     went = 0
     above, at, higher, lower = _weigh(logits, seen, slot, penalty, vocab, largest, cold, shift, cut, BLOCK)
     while ((above >= target) & (went >= 0)) | ((above + at < target) & (lower >= floor) & (went <= 0)):
