@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +68,18 @@ class Streams(Load):
         return Stream(self._asked_s[answer.number], answer.times, ended_s, accepted["conversation"], usage)
 
 
-async def streamed(url: str, frames: Sequence[Mapping[str, object]], tokens: Sequence[int]) -> list[Stream]:
-    """A client for each, with an answer of that many ids; `frames` are the fields of their `chat`."""
+async def streamed(
+    url: str,
+    frames: Sequence[Mapping[str, object]],
+    tokens: Sequence[int],
+    begin: Callable[[], object] | None = None,
+) -> list[Stream]:
+    """A client for each, with an answer of that many ids; `frames` are the fields of their `chat`.
+
+    `begin` is called when all are connected, and may block until it is time to ask.
+    """
     streams = Streams()
     async with loaded(url, len(frames), streams):
+        if begin:
+            begin()
         return await streams.stream(frames, tokens)

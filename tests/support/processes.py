@@ -103,6 +103,7 @@ class Processes:
         self.settings = settings
         self.folder = folder
         self.children: list[Process] = []
+        self.worker_s = 60.0  # until a worker is registered, at most
         self._numbers = itertools.count()  # its next is atomic: threads may start children side by side
 
     def worker(self, **extra: str) -> Process:
@@ -115,7 +116,7 @@ class Processes:
             worker.check()
             return "registered" in worker.text()
 
-        until(registered, timeout_s=60, what="the worker's registration")
+        until(registered, self.worker_s, what="the worker's registration")
         return worker
 
     def api(self, **extra: str) -> Api:

@@ -17,7 +17,7 @@ from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import SamplingParams
 from tests.benchmarks.common import report
 from tests.benchmarks.gpu.figures import Figures
-from tests.benchmarks.gpu.workload import LLAMA_2_7B, Request, model, requests
+from tests.benchmarks.gpu.workload import Request, Size, add_size, model, requests
 from tests.benchmarks.real_model import GREEDY, Alone
 
 ASKED_TOKENS_PER_S = {1: 250, 64: 4250, 256: 6200}
@@ -38,7 +38,7 @@ LINE = "{:>9} {:>10} {:>11} {:>11} {:>11} {:>11} {:>11}"
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--layers", type=int, default=LLAMA_2_7B.num_hidden_layers, help="of the model")
+    add_size(parser)
     parser.add_argument("--requests", default="1,64,256", help="numbers of requests, one run each")
     parser.add_argument("--budget", type=int, default=0, help="ids computed in one step; 0: the engine's own choice")
     parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
@@ -53,7 +53,7 @@ def main() -> None:
     sizes = [int(size) for size in options.requests.split(",")]
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
     config = EngineConfig(max_running=max(sizes), max_batched_tokens=options.budget, eager=options.eager)
-    made = model(options.device, dtype, options.layers)
+    made = model(options.device, dtype, Size.of(options))
     began = time.perf_counter()
     like = replace(GREEDY, temperature=options.temperature, top_p=options.top_p)
     best: dict[int, Figures] = {}

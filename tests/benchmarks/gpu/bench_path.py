@@ -6,37 +6,19 @@ bare engine's tokens/s, and a first token that comes 5 ms later at p50 and 15 ms
 """
 
 import argparse
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 
 from ekiden.settings import load_settings
 from tests.benchmarks.common import report
 from tests.benchmarks.gpu import random_model
 from tests.benchmarks.gpu.figures import Figures
-from tests.benchmarks.gpu.workload import LLAMA_2_7B, Request, requests
-from tests.benchmarks.load import run
+from tests.benchmarks.gpu.fleet import fleet_of, over_the_path, text_of
+from tests.benchmarks.gpu.workload import Request, Size, add_size, requests
 from tests.benchmarks.real_model import Alone
-from tests.benchmarks.streams import streamed
-from tests.support.processes import processes
-from tests.support.valkey import running_valkey
 
 ASKED_RATIO, ASKED_TTFT_MS = 0.97, {"p50": 5.0, "p99": 15.0}
-FIRST_LETTER, LETTERS = 33, 94  # bytes that are characters
-
-
-def text_of(request: Request) -> str:
-    """A prompt of as many bytes as the request's has ids."""
-    return "".join(chr(FIRST_LETTER + token % LETTERS) for token in request.prompt)
-
-
-def over_the_path(url: str, load: Sequence[Request]) -> Figures:
-    """All requests at once, each on a socket of its own."""
-    frames = [{"messages": [{"role": "user", "content": text_of(request)}]} for request in load]
-    streams = run(streamed(url, frames, [request.answer_tokens for request in load]))
-    return Figures.of(load, [stream.asked_s for stream in streams], [stream.times_s for stream in streams])
 
 
 def on_the_engine(alone: Alone, load: Sequence[Request]) -> Figures:
@@ -46,27 +28,16 @@ def on_the_engine(alone: Alone, load: Sequence[Request]) -> Figures:
     return Figures.of(load, [track.asked_s for track in tracks], [track.times_s for track in tracks])
 
 
-@contextmanager
-def fleet_of(settings: dict[str, str], layers: int) -> Iterator[str]:
-    """A store, an API process and a worker with these settings; the address of its socket."""
-    named = {f"EKIDEN_{name.upper()}": value for name, value in settings.items()}
-    named["EKIDEN_ENGINE"] = f"{random_model.__name__}:{random_model.load.__name__}"
-    named["EKIDEN_TEST_LAYERS"] = str(layers)
-    with tempfile.TemporaryDirectory() as name, running_valkey(Path(name)) as store:
-        bench = load_settings(redis_url=store.url, key_prefix="bench")
-        with processes(bench, Path(name)) as fleet:
-            fleet.worker(**named)
-            yield fleet.api().socket
-
-
 def measured(options: argparse.Namespace, sizes: Sequence[int]) -> dict[int, tuple[Figures, Figures]]:
     """(path, engine) of each size, after a size that does not count."""
     warm = requests(min(8, max(sizes)), seed=99)
     settings = {"device": options.device, "max_running": str(max(sizes))}
-    with fleet_of(settings, options.layers) as url:
-        over_the_path(url, warm)
-        paths = {size: over_the_path(url, requests(size)) for size in sizes}
-    engine = random_model.runtime(load_settings(**settings), options.layers).engine
+    with fleet_of(Size.of(options)) as fleet:
+        fleet.worker(**settings)
+        urls = [fleet.api().socket]
+        over_the_path(urls, warm)
+        paths = {size: over_the_path(urls, requests(size)) for size in sizes}
+    engine = random_model.runtime(load_settings(**settings), Size.of(options)).engine
     with closing(Alone(engine)) as alone:
         on_the_engine(alone, warm)
         return {size: (paths[size], on_the_engine(alone, requests(size))) for size in sizes}
@@ -86,7 +57,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="EKIDEN_DEVICE")
     parser.add_argument("--clients", default="1,64,256", help="numbers of clients, each with one answer")
-    parser.add_argument("--layers", type=int, default=LLAMA_2_7B.num_hidden_layers, help="of the model")
+    add_size(parser)
     return parser.parse_args()
 
 
