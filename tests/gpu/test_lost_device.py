@@ -51,8 +51,8 @@ def test_a_lost_device_costs_a_worker_and_no_token(tmp_path: Path, device: str) 
             disturbed = await ask(client)
             return undisturbed, disturbed, [frame["type"] for frame in client.frames[before:]]
 
-    engine = {"EKIDEN_ENGINE": f"{load.__module__}:{load.__name__}", "EKIDEN_TEST_FAULT_FILE": str(fault)}
-    with up(tmp_path, EKIDEN_DEVICE=device, **engine) as running:
+    engine = f"{load.__module__}:{load.__name__}"
+    with up(tmp_path, EKIDEN_ENGINE=engine, EKIDEN_DEVICE=device, EKIDEN_TEST_FAULT_FILE=str(fault)) as running:
         undisturbed, disturbed, kinds = asyncio.run(run(running.ready()))
         until(lambda: f"ended with status {ENGINE_LOST}; starting it again" in running.text(), what="the restart")
         text = running.text()

@@ -34,7 +34,7 @@ def model(device: str) -> LlamaForCausalLM:
         num_key_value_heads=2, max_position_embeddings=1024, initializer_range=0.4,
     )  # fmt: skip
     made: LlamaForCausalLM = LlamaForCausalLM(config).to(device).eval()  # type: ignore[arg-type]
-    return made.requires_grad_(False)  # type: ignore[no-any-return, no-untyped-call]
+    return made.requires_grad_(False)
 
 
 def lose(device: torch.device) -> None:
