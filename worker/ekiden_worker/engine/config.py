@@ -1,6 +1,7 @@
 """Sizes of an engine, fixed when it is built."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,8 @@ class EngineConfig:
     max_running: int = 32
     context_tokens: int = 0
     kv_cache_tokens: int = 0
+    kv_cache_dtype: Literal["auto", "fp8"] = "auto"
+    """What the KV cache keeps: numbers of the model's type, or of eight bits (see fp8.py)."""
     block_size: int = 32
     max_batched_tokens: int = 0
     threads: int = 0

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.flight import Flight
+from ekiden_worker.engine.fp8 import FP8
 from ekiden_worker.engine.interface import (
     EngineError,
     EngineRequest,
@@ -58,14 +59,15 @@ class BatchEngine:
         shapes = probe_cache_shapes(model)
         limit = longest_context(model)
         context = min(config.context_tokens or limit, limit)
-        cache_tokens = config.kv_cache_tokens or self._cache_tokens(bytes_per_token(shapes, model.dtype), context)
+        kept = FP8 if config.kv_cache_dtype == "fp8" else model.dtype
+        cache_tokens = config.kv_cache_tokens or self._cache_tokens(bytes_per_token(shapes, kept), context)
         num_blocks = 1 + math.ceil(cache_tokens / config.block_size)
         self._context_tokens = min(context, (num_blocks - 1) * config.block_size)
         self._blocks = BlockManager(num_blocks, config.block_size)
         own = CUDA_BUDGET if self._on_cuda else CPU_BUDGET
         budget = Budget(config.max_batched_tokens) if config.max_batched_tokens else own
         self._scheduler = Scheduler(self._blocks, config.max_running, budget)
-        cache = KVCache.of(shapes, num_blocks, config.block_size, model.dtype, model.device)
+        cache = KVCache.of(shapes, num_blocks, config.block_size, model.dtype, model.device, kept)
         self._runner = ModelRunner(model, cache, self._context_tokens, config)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sequences: dict[str, Sequence] = {}

@@ -17,17 +17,24 @@ class KVCache:
     keys: list[torch.Tensor]  # per layer [num_blocks, kv_heads, block_size, head_dim]
     values: list[torch.Tensor]
     block_size: int
+    dtype: torch.dtype  # of what is written and of what attention computes with
 
     @classmethod
     def of(
-        cls, shapes: list[CacheShape], num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+        cls,
+        shapes: list[CacheShape],
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        kept: torch.dtype | None = None,
     ) -> "KVCache":
-        """An empty cache for layers of these shapes."""
+        """An empty cache for layers of these shapes; `kept`: the type it keeps, if that is another than `dtype`."""
 
         def pages(shape: torch.Size) -> torch.Tensor:
-            return _zeros((num_blocks, shape[1], block_size, shape[3]), dtype, device)
+            return _zeros((num_blocks, shape[1], block_size, shape[3]), kept or dtype, device)
 
-        return cls([pages(key) for key, _ in shapes], [pages(value) for _, value in shapes], block_size)
+        return cls([pages(key) for key, _ in shapes], [pages(value) for _, value in shapes], block_size, dtype)
 
     @property
     def kv_heads(self) -> set[int]:
@@ -44,7 +51,8 @@ class KVCache:
         return self.keys[0].device
 
     @property
-    def dtype(self) -> torch.dtype:
+    def kept(self) -> torch.dtype:
+        """The type of the numbers as they are kept."""
         return self.keys[0].dtype
 
 

@@ -16,6 +16,7 @@ from ekiden_worker.engine.chooser import Chooser
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.decoder import Decoder
 from ekiden_worker.engine.flight import Flight
+from ekiden_worker.engine.fp8 import FP8
 from ekiden_worker.engine.inputs import ROW_FIELDS, known_ids, row_fields, uploaded
 from ekiden_worker.engine.interface import EngineError, EngineRequest, SamplingParams
 from ekiden_worker.engine.kv_cache import CacheShape, KVCache
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 # How far our forward pass may be from transformers', ‖ours − theirs‖ / ‖theirs‖: rounding alone stays below.
-_FURTHEST = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
+_FURTHEST = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1, FP8: 0.15}
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
@@ -239,7 +240,7 @@ class ModelRunner:
         yield [Chunk.of(sequence, 1)]
 
     def _near(self, differences: list[float], otherwise: str) -> bool:
-        if all(difference <= _FURTHEST.get(self._cache.dtype, 0.0) for difference in differences):
+        if all(difference <= _FURTHEST.get(self._cache.kept, 0.0) for difference in differences):
             return True
         log.warning(otherwise, differences=differences)
         return False

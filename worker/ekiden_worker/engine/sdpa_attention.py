@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 
 from ekiden_worker.engine.block_manager import TRASH_BLOCK
+from ekiden_worker.engine.fp8 import FP8, from_fp8, to_fp8
 from ekiden_worker.engine.kv_cache import KVCache
 from ekiden_worker.engine.scheduler import Chunk
 
@@ -46,8 +47,8 @@ class SdpaAttention:
 
     def write(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> None:
         places = self._places[key.shape[1]]
-        self._cache.keys[layer].flatten(0, 2).index_copy_(0, places, key.flatten(0, 1))
-        self._cache.values[layer].flatten(0, 2).index_copy_(0, places, value.flatten(0, 1))
+        _put(self._cache.keys[layer], places, key)
+        _put(self._cache.values[layer], places, value)
 
     def attend(self, layer: int, query: torch.Tensor, scale: float) -> torch.Tensor:
         keys, values = self._cache.keys[layer], self._cache.values[layer]
@@ -64,9 +65,8 @@ class SdpaAttention:
         pages = self._decode_pages[kv_heads]
         # The heads of a group share keys: as several queries of one head they need no copies of them.
         grouped = query.reshape(rows, kv_heads, heads // kv_heads, -1)
-        found = F.scaled_dot_product_attention(
-            grouped, _gather(keys, pages, rows), _gather(values, pages, rows), attn_mask=self._decode_mask, scale=scale
-        )
+        key, value = (_gather(cache, pages, rows, query.dtype) for cache in (keys, values))
+        found = F.scaled_dot_product_attention(grouped, key, value, attn_mask=self._decode_mask, scale=scale)
         return found.reshape(rows, heads, -1)
 
     def _prefill(self, chunk: Chunk, row: int) -> _Prefill:
@@ -108,9 +108,20 @@ def _pages_of(blocks: torch.Tensor, kv_heads: int) -> torch.Tensor:
     return (blocks[..., None, :] * kv_heads + heads[:, None]).flatten()
 
 
-def _gather(cache: torch.Tensor, pages: torch.Tensor, sequences: int) -> torch.Tensor:
-    """Whole blocks of each sequence: [sequences, kv_heads, blocks · block_size, head_dim]."""
-    return cache.flatten(0, 1).index_select(0, pages).view(sequences, cache.shape[1], -1, cache.shape[3])
+def _put(cache: torch.Tensor, places: torch.Tensor, rows: torch.Tensor) -> None:
+    """Write rows [rows, kv_heads, head_dim]."""
+    if cache.dtype == FP8:  # torch copies such numbers by index as bytes alone
+        cache, rows = cache.view(torch.uint8), to_fp8(rows).view(torch.uint8)
+    cache.flatten(0, 2).index_copy_(0, places, rows.flatten(0, 1))
+
+
+def _gather(cache: torch.Tensor, pages: torch.Tensor, sequences: int, dtype: torch.dtype) -> torch.Tensor:
+    """Whole blocks of each sequence: [sequences, kv_heads, blocks · block_size, head_dim], of the type `dtype`."""
+    if cache.dtype == FP8:
+        found = from_fp8(cache.view(torch.uint8).flatten(0, 1).index_select(0, pages).view(FP8), dtype)
+    else:
+        found = cache.flatten(0, 1).index_select(0, pages)
+    return found.view(sequences, cache.shape[1], -1, cache.shape[3])
 
 
 def _attend_prefill(
@@ -121,8 +132,8 @@ def _attend_prefill(
     pages = rows.pages[keys.shape[1]]
     found = F.scaled_dot_product_attention(
         query.transpose(0, 1)[None],
-        _gather(keys, pages, 1)[:, :, :length],
-        _gather(values, pages, 1)[:, :, :length],
+        _gather(keys, pages, 1, query.dtype)[:, :, :length],
+        _gather(values, pages, 1, query.dtype)[:, :, :length],
         attn_mask=rows.mask,
         is_causal=rows.mask is None,
         scale=scale,

@@ -114,8 +114,9 @@ def _decode_group(  # type: ignore[no-untyped-def]
         block = tl.load(tables + row * table_row + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
         place = block * block_stride + head * head_stride + (position % BLOCK_SIZE) * SIZE
         mask = known[:, None] & (d < SIZE)[None, :]
-        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
-        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
+        # Numbers of eight bits are widened here, in registers; others are of the query's type already.
+        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0).to(q.dtype)
+        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0).to(q.dtype)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         score = tl.where(known[None, :], score, -float("inf"))
         better = tl.maximum(best, tl.max(score, 1))
@@ -168,16 +169,16 @@ def _prefill_step(  # type: ignore[no-untyped-def]
     if WHOLE:
         block = tl.load(table + position // BLOCK_SIZE).to(tl.int64)
         place = block * block_stride + head_offset + (position % BLOCK_SIZE) * SIZE
-        k = _cached(keys, place, d, SIZE, SIZE_BLOCK)
-        v = _cached(values, place, d, SIZE, SIZE_BLOCK)
+        k = _cached(keys, place, d, SIZE, SIZE_BLOCK).to(q.dtype)
+        v = _cached(values, place, d, SIZE, SIZE_BLOCK).to(q.dtype)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     else:
         known = position < end
         block = tl.load(table + position // BLOCK_SIZE, mask=known, other=0).to(tl.int64)
         place = block * block_stride + head_offset + (position % BLOCK_SIZE) * SIZE
         mask = known[:, None] & (d[None, :] < SIZE)
-        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0)
-        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0)
+        k = tl.load(keys + place[:, None] + d[None, :], mask=mask, other=0.0).to(q.dtype)
+        v = tl.load(values + place[:, None] + d[None, :], mask=mask, other=0.0).to(q.dtype)
         score = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         score = tl.where(position[None, :] <= (past + m)[:, None], score, -float("inf"))
     better = tl.maximum(best, tl.max(score, 1))
@@ -246,8 +247,8 @@ def decode(
 ) -> None:  # fmt: skip
     """Attention of one row a sequence, [sequences, heads, head_dim], over `lengths` ids each; 0: the row stays.
 
-    keys, values: [num_blocks, kv_heads, block_size, head_dim]; tables: [sequences, blocks], int32; lengths:
-    [sequences], int32; out: [sequences, heads, head_dim], contiguous.
+    keys, values: [num_blocks, kv_heads, block_size, head_dim], of the query's type or in fp8; tables: [sequences,
+    blocks], int32; lengths: [sequences], int32; out: [sequences, heads, head_dim], contiguous.
     """
     rows, heads, size = query.shape
     kv_heads, block_size = keys.shape[1:3]

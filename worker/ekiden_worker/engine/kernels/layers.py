@@ -28,6 +28,14 @@ def _add_norm(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _kept(numbers, to):  # type: ignore[no-untyped-def]
+    """As the memory behind a pointer keeps them; what is too large for eight bits becomes their largest."""
+    if to.dtype.element_ty == tl.float8e4nv:
+        numbers = tl.clamp(numbers.to(tl.float32), -448.0, 448.0)
+    return numbers.to(to.dtype.element_ty)
+
+
+@triton.jit
 def _place(  # type: ignore[no-untyped-def]
     rows, cos, sin, slots, keys, values, row_stride, block_stride, head_stride,
     QUERY: tl.constexpr, KV: tl.constexpr, HALF: tl.constexpr, HALF_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr,
@@ -54,12 +62,12 @@ def _place(  # type: ignore[no-untyped-def]
     tl.store(source + HALF, second, mask=is_query)
     is_key = turns & (head >= QUERY)
     target = keys + place + (head - QUERY) * head_stride
-    tl.store(target, first, mask=is_key)
-    tl.store(target + HALF, second, mask=is_key)
+    tl.store(target, _kept(first, keys), mask=is_key)
+    tl.store(target + HALF, _kept(second, keys), mask=is_key)
     is_value = inside & (head >= QUERY + KV)
     target = values + place + (head - QUERY - KV) * head_stride
-    tl.store(target, first, mask=is_value)
-    tl.store(target + HALF, second, mask=is_value)
+    tl.store(target, _kept(first, values), mask=is_value)
+    tl.store(target + HALF, _kept(second, values), mask=is_value)
 
 
 @triton.jit
@@ -67,15 +75,17 @@ def _write(  # type: ignore[no-untyped-def]
     key, value, slots, keys, values, key_row, key_head, value_row, value_head, block_stride, head_stride,
     KV: tl.constexpr, SIZE: tl.constexpr, SIZE_BLOCK: tl.constexpr, BLOCK_SIZE: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
-    """Some heads of one row a program: its key and value go to their slot as they are."""
+    """Some heads of one row a program: its key and value go to their slot."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]
     at = tl.arange(0, SIZE_BLOCK)[None, :]
     inside = (at < SIZE) & (head < KV)
     slot = tl.load(slots + row).to(tl.int64)
     place = (slot // BLOCK_SIZE) * block_stride + (slot % BLOCK_SIZE) * SIZE + head * head_stride + at
-    tl.store(keys + place, tl.load(key + row * key_row + head * key_head + at, mask=inside), mask=inside)
-    tl.store(values + place, tl.load(value + row * value_row + head * value_head + at, mask=inside), mask=inside)
+    one = tl.load(key + row * key_row + head * key_head + at, mask=inside)
+    tl.store(keys + place, _kept(one, keys), mask=inside)
+    one = tl.load(value + row * value_row + head * value_head + at, mask=inside)
+    tl.store(values + place, _kept(one, values), mask=inside)
 
 
 @triton.jit
