@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Weights and activations; auto is float32 on CPU and the model's own on CUDA."
     )
+    quantization: Literal["none", "int8", "fp8"] = Field(
+        "none", description="Keep the weights of linear layers in eight bits; activations stay as dtype says."
+    )
     eager: bool = Field(
         False, description="Capture no CUDA graphs: a worker is ready sooner, and generates more slowly."
     )
@@ -103,6 +106,9 @@ class Settings(BaseSettings):
     context_tokens: int = Field(0, ge=0, description="Longest prompt + answer; 0 takes the model's own.")
     kv_cache_tokens: int = Field(
         0, ge=0, description="Tokens the KV cache holds; 0 sizes it from the context and memory."
+    )
+    kv_cache_dtype: Literal["auto", "fp8"] = Field(
+        "auto", description="What the KV cache keeps: numbers of the model's type, or of eight bits."
     )
     engine: str = Field(DEFAULT_ENGINE, description="module:function that builds the model runtime.")
     engine_stall_s: Seconds = Field(

@@ -15,6 +15,8 @@ import torch
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     MambaConfig,
     MambaForCausalLM,
     T5Config,
@@ -23,6 +25,7 @@ from transformers import (
 
 from ekiden.protocol import Message
 from ekiden.settings import Settings, load_settings
+from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.hf_folder import converted
 from ekiden_worker.model import check_room, load, load_model, weight_bytes
 from ekiden_worker.model_files import build_once, default_model, model_path
@@ -195,6 +198,26 @@ def test_a_model_too_large_for_the_gpu_is_refused_with_the_numbers(folder: Path,
     with pytest.raises(ModelError) as caught:
         check_room(settings, needed=13 << 30, free=(10 << 30) + (1 << 29))
     assert "too large for cuda:1: its weights take 13.0 GiB, and 10.5 GiB are free" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_weights_are_quantized_when_they_are_loaded(kind: str, folder: Path, tmp_path: Path) -> None:
+    plain, _ = load_model(options(folder, tmp_path))
+    model, _ = load_model(options(folder, tmp_path, quantization=kind))
+    ids = torch.arange(3, 40)[None]
+    with torch.inference_mode():
+        expected, found = plain(ids).logits, model(ids).logits
+    assert 1e-4 < (found - expected).norm() / expected.norm() < 0.2
+    assert weight_bytes(model) < 0.5 * weight_bytes(plain), "the rest is in the products"
+    engine = load(options(folder, tmp_path, quantization=kind, kv_cache_dtype="fp8")).engine
+    assert isinstance(engine, BatchEngine)
+    assert engine._runner._cache.kept == torch.float8_e4m3fn
+
+
+def test_a_model_without_linear_layers_is_not_quantized(folder: Path, tmp_path: Path) -> None:
+    other_model(folder, GPT2LMHeadModel(GPT2Config(vocab_size=512, n_embd=8, n_layer=1, n_head=2)))
+    with pytest.raises(ModelError, match="EKIDEN_QUANTIZATION=int8 cannot be had: GPT2LMHeadModel has no plain linear"):
+        load_model(options(folder, tmp_path, quantization="int8"))
 
 
 def test_a_worker_without_a_usable_model_exits_3_with_one_sentence(folder: Path, tmp_path: Path) -> None:

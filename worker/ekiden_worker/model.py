@@ -12,6 +12,7 @@ from ekiden.settings import Settings
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.linears import pack_linears
+from ekiden_worker.engine.quantized import quantize_linears, saved_bytes
 from ekiden_worker.model_logs import quiet_libraries
 from ekiden_worker.model_parts import ModelParts, explained, read_parts
 from ekiden_worker.prompts import ModelTokenizer
@@ -52,10 +53,14 @@ def load_model(settings: Settings) -> tuple[PreTrainedModel, ModelTokenizer]:
 
 
 def _on_device(settings: Settings, parts: ModelParts) -> PreTrainedModel:
+    quantized = settings.quantization != "none"
     with explained(settings, "weights"):
         model = _weights(settings, parts.path, parts.dtype(settings))
         if parts.device.type == "cuda":
-            check_room(settings, weight_bytes(model), torch.cuda.mem_get_info(parts.device)[0])
+            needed = weight_bytes(model) - (saved_bytes(model) if quantized else 0)
+            check_room(settings, needed, torch.cuda.mem_get_info(parts.device)[0])
+        if quantized:
+            _quantize(settings, model, parts.device)
         model.to(parts.device)  # type: ignore[arg-type]
     model.requires_grad_(False)
     model.train(False)
@@ -73,7 +78,7 @@ def check_room(settings: Settings, needed: int, free: int) -> None:
         raise ModelError(
             f"The model {settings.model} is too large for {settings.device}: its weights take {needed / 2**30:.1f} GiB,"
             f" and {free / 2**30:.1f} GiB are free, of which a tenth stays for the KV cache and the computation."
-            " EKIDEN_DTYPE chooses smaller numbers; a model is not spread over several GPUs."
+            " EKIDEN_QUANTIZATION and EKIDEN_DTYPE choose smaller numbers; a model is not spread over several GPUs."
         )
 
 
@@ -96,11 +101,19 @@ def _weights(settings: Settings, path: Path | str, dtype: torch.dtype) -> PreTra
     return model
 
 
+def _quantize(settings: Settings, model: PreTrainedModel, device: torch.device) -> None:
+    try:
+        quantize_linears(model, settings.quantization, device)
+    except ValueError as error:
+        raise ModelError(f"EKIDEN_QUANTIZATION={settings.quantization} cannot be had: {error}.") from None
+
+
 def _engine_config(settings: Settings) -> EngineConfig:
     return EngineConfig(
         max_running=settings.max_running,
         context_tokens=settings.context_tokens,
         kv_cache_tokens=settings.kv_cache_tokens,
+        kv_cache_dtype=settings.kv_cache_dtype,
         eager=settings.eager,
         threads=settings.threads,
     )

@@ -15,6 +15,7 @@ import torch
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import SamplingParams
+from ekiden_worker.engine.quantized import KINDS, quantize_linears
 from tests.benchmarks.common import report
 from tests.benchmarks.gpu.figures import Figures
 from tests.benchmarks.gpu.workload import Request, Size, add_size, model, requests
@@ -44,6 +45,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--eager", action="store_true", help="no CUDA graphs")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--quantization", choices=["none", *KINDS], default="none", help="of the weights")
+    parser.add_argument("--kv-cache-dtype", choices=["auto", "fp8"], default="auto")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each size, with new prompts; the best counts")
     return parser.parse_args()
 
@@ -52,8 +55,15 @@ def main() -> None:
     options = parsed()
     sizes = [int(size) for size in options.requests.split(",")]
     dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
-    config = EngineConfig(max_running=max(sizes), max_batched_tokens=options.budget, eager=options.eager)
+    config = EngineConfig(
+        max_running=max(sizes),
+        max_batched_tokens=options.budget,
+        eager=options.eager,
+        kv_cache_dtype=options.kv_cache_dtype,
+    )
     made = model(options.device, dtype, Size.of(options))
+    if options.quantization != "none":
+        quantize_linears(made, options.quantization, made.device)
     began = time.perf_counter()
     like = replace(GREEDY, temperature=options.temperature, top_p=options.top_p)
     best: dict[int, Figures] = {}
@@ -62,6 +72,7 @@ def main() -> None:
         name = "CPU" if options.device == "cpu" else torch.cuda.get_device_name()
         tokens = engine.stats().total_blocks * config.block_size
         print(f"{name}, torch {torch.__version__}, {options.layers} layers; ready in {started_s} s, {tokens} KV tokens")
+        print(f"weights: {options.quantization}, KV cache: {options.kv_cache_dtype}")
         print(LINE.format("requests", "tokens/s", "ttft p50 s", "ttft p99 s", "gap p50 ms", "gap p99 ms", "preempted"))
         for size in sizes:
             rounds = []
@@ -73,7 +84,8 @@ def main() -> None:
             best[size] = max(rounds, key=lambda found: found.tokens_per_s)
     missed = [str(size) for size in sizes if best[size].tokens_per_s < ASKED_TOKENS_PER_S.get(size, 0)]
     runs = {str(size): asdict(found) for size, found in best.items()}
-    report({"benchmark": "gpu_engine", "started_s": started_s, "asked": ASKED_TOKENS_PER_S, "runs": runs}, missed)
+    made_of = {"quantization": options.quantization, "kv_cache_dtype": options.kv_cache_dtype, "started_s": started_s}
+    report({"benchmark": "gpu_engine", **made_of, "asked": ASKED_TOKENS_PER_S, "runs": runs}, missed)
 
 
 if __name__ == "__main__":

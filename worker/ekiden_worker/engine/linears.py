@@ -5,7 +5,9 @@ in, which takes several times as long for the rows of a decode step on many proc
 the order of summation.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -32,14 +34,10 @@ class Product(Protocol):
         ...
 
 
-class PackedProduct:
-    """A product whose weight oneDNN has packed; float32 or bfloat16 on the CPU. One thread."""
+class LayersProduct(ABC):
+    """A product that stands for layers of a model, whose weights are its own. One thread."""
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
-        weight = torch.cat([linear.weight.detach() for linear in linears])
-        # These are the names that torch's own compiler uses; no public one keeps a weight packed.
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)  # noqa: SLF001
-        self._bias = _joined_bias(linears)
         self._sizes = [linear.out_features for linear in linears]
         self._rows: torch.Tensor | None = None
         self._parts: tuple[torch.Tensor, ...] = ()
@@ -49,9 +47,9 @@ class PackedProduct:
         """How many layers it stands for."""
         return len(self._sizes)
 
+    @abstractmethod
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")  # noqa: SLF001
-        return found
+        """[..., in_features] → [..., out_features of all]."""
 
     def part(self, rows: torch.Tensor, number: int) -> torch.Tensor:
         """[..., in_features] → [..., out_features] of one layer; computed once while layers are given the same rows."""
@@ -63,10 +61,25 @@ class PackedProduct:
         return part
 
 
+class PackedProduct(LayersProduct):
+    """A product whose weight oneDNN has packed; float32 or bfloat16 on the CPU."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        super().__init__(linears)
+        weight = torch.cat([linear.weight.detach() for linear in linears])
+        # These are the names that torch's own compiler uses; no public one keeps a weight packed.
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)  # noqa: SLF001
+        self._bias = joined_bias(linears)
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")  # noqa: SLF001
+        return found
+
+
 class PackedLinear(nn.Module):
     """Stands in for a `torch.nn.Linear`; has no weight of its own."""
 
-    def __init__(self, product: PackedProduct, number: int, linear: nn.Linear) -> None:
+    def __init__(self, product: LayersProduct, number: int, linear: nn.Linear) -> None:
         super().__init__()
         # Models ask layers for the weight's type and shape; computing with it fails.
         self.weight = linear.weight.detach().to("meta")
@@ -91,7 +104,7 @@ class JoinedProduct:
             parts = torch.split(self._weight, [linear.out_features for linear in linears])
             for linear, part in zip(linears, parts, strict=True):
                 linear.weight = nn.Parameter(part, requires_grad=False)
-        self._bias = _joined_bias(linears)
+        self._bias = joined_bias(linears)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         if self._one_row and rows.shape[0] == 1:
@@ -109,6 +122,30 @@ def product_of(*linears: nn.Module, one_row: OneRow | None = None) -> Product | 
     return JoinedProduct(plain, one_row) if len(plain) == len(linears) and alike else None
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Linear layers of a model that are given the same rows."""
+
+    parent: nn.Module
+    names: tuple[str, ...]
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        return [getattr(self.parent, name) for name in self.names]
+
+    def replace(self, product: LayersProduct) -> None:
+        """Have `product` stand for them, and let go of their weights."""
+        for number, (name, linear) in enumerate(zip(self.names, self.linears, strict=True)):
+            setattr(self.parent, name, PackedLinear(product, number, linear))
+
+
+def groups_of(model: nn.Module) -> Iterator[Group]:
+    """All plain linear layers of a model, each once; those behind may be replaced meanwhile."""
+    for parent in list(model.modules()):
+        for names in list(_names_of_groups(parent)):
+            yield Group(parent, names)
+
+
 def pack_linears(model: PreTrainedModel) -> None:
     """Replace the linear layers of a model on the CPU, one after the other, where oneDNN knows its type of numbers.
 
@@ -116,12 +153,8 @@ def pack_linears(model: PreTrainedModel) -> None:
     """
     if model.device.type != "cpu" or not _packable(model.dtype):
         return
-    for parent in list(model.modules()):
-        for names in _groups(parent):
-            linears = [getattr(parent, name) for name in names]
-            product = PackedProduct(linears)
-            for number, (name, linear) in enumerate(zip(names, linears, strict=True)):
-                setattr(parent, name, PackedLinear(product, number, linear))
+    for group in groups_of(model):
+        group.replace(PackedProduct(group.linears))
 
 
 def _packable(dtype: torch.dtype) -> bool:
@@ -131,12 +164,13 @@ def _packable(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
-def _joined_bias(linears: Sequence[nn.Linear]) -> torch.Tensor | None:
+def joined_bias(linears: Sequence[nn.Linear]) -> torch.Tensor | None:
+    """The biases of all, one behind the other; None where they have none."""
     biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
     return torch.cat(biases) if biases else None
 
 
-def _groups(parent: nn.Module) -> Iterator[tuple[str, ...]]:
+def _names_of_groups(parent: nn.Module) -> Iterator[tuple[str, ...]]:
     """Names of the linear layers right below a module, those together that can be one product."""
     linears = {name: child for name, child in parent.named_children() if type(child) is nn.Linear}
     for names in _SIBLINGS:

@@ -15,10 +15,13 @@ from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.fixed_steps import decode_sizes, mixed_sizes
 from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.kernels import attention
+from ekiden_worker.engine.quantized import quantize_linears
 from tests.support.engine import Collector
 from tests.unit.engine.conftest import tiny_model
 from tests.unit.engine.greedy import assert_greedy, prompts
 from tests.unit.engine.kernels import DEVICE
+from tests.unit.engine.test_fp8_cache import assert_greedy as assert_greedy_over_rounded
+from tests.unit.engine.test_quantized import rounded
 
 Answers = list[list[int]]
 
@@ -64,6 +67,20 @@ def test_sampled_answers_are_those_of_any_other_engine() -> None:
     plain = EngineConfig(kernels=False, lookahead=False, kv_cache_tokens=CACHE)
     kernels = EngineConfig(kernels=True, block_size=8, max_running=2, kv_cache_tokens=CACHE)
     assert answers(model, kernels, cases, params) == answers(model, plain, cases, params)
+
+
+@pytest.mark.skipif(DEVICE.type == "cpu", reason="the interpreter rounds to eight bits in its own way")
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox"])
+@pytest.mark.parametrize("quantization", ["none", "int8", "fp8"])
+def test_answers_of_eight_bits(kind: str, quantization: str) -> None:
+    model, expected = deepcopy(tiny_model(kind)).to(DEVICE), deepcopy(tiny_model(kind)).to(DEVICE)
+    if quantization != "none":
+        quantize_linears(model, quantization, DEVICE)
+        expected = rounded(expected, quantization)
+    config = EngineConfig(kernels=True, kv_cache_dtype="fp8", block_size=8, max_batched_tokens=64, max_running=4)
+    cases = prompts(6, longest=60)
+    for prompt, answer in zip(cases, answers(model, config, cases, SamplingParams(max_tokens=8)), strict=True):
+        assert_greedy_over_rounded(expected, prompt, answer)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ _OUT, _STEP = 4, 1024
 
 @triton.jit
 def _one_row(  # type: ignore[no-untyped-def]
-    row, weight, bias, out, size, rows, BIAS: tl.constexpr, OUT: tl.constexpr, STEP: tl.constexpr
-):
+    row, weight, scale, bias, out, size, rows,
+    SCALE: tl.constexpr, BIAS: tl.constexpr, OUT: tl.constexpr, STEP: tl.constexpr,
+):  # fmt: skip
     """OUT numbers of the result a program."""
     o = tl.program_id(0) * OUT + tl.arange(0, OUT)
     k = tl.arange(0, STEP)
@@ -23,17 +24,24 @@ def _one_row(  # type: ignore[no-untyped-def]
         w = tl.load(at + start, mask=(o[:, None] < rows) & inside[None, :], other=0.0).to(tl.float32)
         total += w * x[None, :]
     result = tl.sum(total, 1)
+    if SCALE:
+        result *= tl.load(scale + o, mask=o < rows, other=0.0)
     if BIAS:
         result += tl.load(bias + o, mask=o < rows, other=0.0).to(tl.float32)
     tl.store(out + o, result.to(out.dtype.element_ty), mask=o < rows)
 
 
-def one_row(row: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    """[1, in_features] → [1, out_features]; `weight` [out_features, in_features], contiguous."""
+def one_row(
+    row: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """[1, in_features] → [1, out_features]; `weight` [out_features, in_features], contiguous, any type of numbers.
+
+    `scale` [out_features], float32: what each row of `weight` is to be multiplied by.
+    """
     rows, size = weight.shape
     out = torch.empty((1, rows), dtype=row.dtype, device=row.device)
     _one_row[(triton.cdiv(rows, _OUT),)](
-        row, weight, row if bias is None else bias, out, size, rows, BIAS=bias is not None, OUT=_OUT, STEP=_STEP,
-        num_warps=2, num_stages=2,
+        row, weight, row if scale is None else scale, row if bias is None else bias, out, size, rows,
+        SCALE=scale is not None, BIAS=bias is not None, OUT=_OUT, STEP=_STEP, num_warps=2, num_stages=2,
     )  # fmt: skip
     return out
