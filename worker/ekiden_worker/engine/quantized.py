@@ -73,16 +73,17 @@ class QuantizedProduct(LayersProduct):
         return self._compute(flat, self._weight, self._scale, self._bias).view(*rows.shape[:-1], -1)
 
 
-def quantize_linears(model: PreTrainedModel, kind: str, device: torch.device) -> None:
+def quantize_linears(model: PreTrainedModel, kind: str, device: torch.device, compute: Compute | None = None) -> None:
     """Replace the linear layers by products of `kind`, a key of KINDS, on `device`, one after the other.
 
     Each weight goes to the device by itself and is let go, so that the whole model need never be there. The rest stays
-    where it is. Raises ValueError for a model that has no plain linear layers.
+    where it is. `compute`: None for the fastest on this device. Raises ValueError for a model that has no plain linear
+    layers.
     """
     groups = list(_groups(model))
     if not groups:
         raise ValueError(f"{type(model).__name__} has no plain linear layers")
-    compute = _compute_on(device, KINDS[kind])
+    compute = compute or _compute_on(device, KINDS[kind])
     for group in groups:
         group.replace(QuantizedProduct(group.linears, KINDS[kind], device, compute))
     if device.type == "cuda":
@@ -115,7 +116,8 @@ def _compute_on(device: torch.device, dtype: torch.dtype) -> Compute:
 
     compute = KernelProducts(fp8_units=torch.cuda.get_device_capability(device) >= (9, 0))
     try:
-        found = [_difference(compute, dtype, rows, device) for rows in (1, 2, FEW_ROWS + 1)]
+        with torch.cuda.device(device):  # kernels are launched on the current one
+            found = [_difference(compute, dtype, rows, device) for rows in (1, 2, FEW_ROWS + 1)]
     except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds)
         log.warning("kernels_do_not_run", error=str(error))
         return plain

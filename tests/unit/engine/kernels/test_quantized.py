@@ -1,10 +1,13 @@
 """Products of weights of eight bits by kernels, against torch."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 
-from ekiden_worker.engine.quantized import FEW_ROWS, KINDS, quantized
+from ekiden_worker.engine.quantized import FEW_ROWS, KINDS, quantize_linears, quantized
+from tests.unit.engine.conftest import tiny_model
 from tests.unit.engine.kernels import DEVICE, DTYPES, numbers
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -12,6 +15,7 @@ pytest.importorskip("triton", reason="Triton is not installed")
 from ekiden_worker.engine.kernels import quantized as kernels
 from ekiden_worker.engine.quantized_kernels import KernelProducts
 from tests.unit.engine.kernels.test_kernels import close
+from tests.unit.engine.test_quantized import rounded
 
 
 def product(rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -60,6 +64,16 @@ def test_rows_become_narrow_with_a_scale_each() -> None:
     narrow, scales = kernels.narrowed(given)
     torch.testing.assert_close(narrow.float() * scales, given)
     torch.testing.assert_close(scales[:2, 0], torch.tensor([1.0, 1.75 / 448], device=DEVICE))
+
+
+@torch.inference_mode()
+def test_a_model_of_such_products() -> None:
+    expected = deepcopy(tiny_model("llama")).to(DEVICE)
+    expected.set_attn_implementation("sdpa")
+    model = deepcopy(expected)
+    quantize_linears(model, "int8", DEVICE, KernelProducts(fp8_units=False))
+    ids = torch.arange(5, 9, device=DEVICE)[None]
+    close(model(ids).logits, rounded(expected, "int8")(ids).logits)
 
 
 @pytest.mark.skipif(DEVICE.type != "cuda", reason="no CUDA device")
