@@ -18,7 +18,7 @@ from tests.support import fake_engine
 from tests.support.engine import Collector
 from tests.support.small_model import VOCAB, small_model, vllm_marks
 from tests.support.waiting import until
-from tests.unit.engine.test_greedy import TIE
+from tests.unit.engine.greedy import TIE
 
 MAX_RUNNING = 8
 LONG = SamplingParams(max_tokens=400)

@@ -20,7 +20,7 @@ from ekiden_worker.engine.decoder import Decoder
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.interface import SamplingParams
 from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
-from tests.unit.engine.test_greedy import assert_greedy, prompts
+from tests.unit.engine.greedy import assert_greedy, prompts
 
 SIZES = {
     "vocab_size": VOCAB,

@@ -8,7 +8,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from ekiden_worker.engine.fp8 import FP8, from_fp8, to_fp8
 from ekiden_worker.engine.interface import SamplingParams
 from tests.unit.engine.conftest import MakeEngine, tiny_model
-from tests.unit.engine.test_greedy import prompts
+from tests.unit.engine.greedy import prompts
 
 GREEDY = SamplingParams(max_tokens=16)
 # What one number less or more in the last place of a few keys changes; rounding differs where sums do.

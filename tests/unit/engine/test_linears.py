@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.linears import PackedLinear, PackedProduct, pack_linears, product_of
 from tests.unit.engine.conftest import VOCAB, MakeEngine, tiny_model
-from tests.unit.engine.test_greedy import assert_greedy, prompts
+from tests.unit.engine.greedy import assert_greedy, prompts
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(),  # type: ignore[no-untyped-call]

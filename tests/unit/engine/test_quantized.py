@@ -22,7 +22,7 @@ from ekiden_worker.engine.quantized import (
 )
 from ekiden_worker.model import weight_bytes
 from tests.unit.engine.conftest import MakeEngine, tiny_model
-from tests.unit.engine.test_greedy import assert_greedy, prompts
+from tests.unit.engine.greedy import assert_greedy, prompts
 
 CPU = torch.device("cpu")
 ROUNDED = {

@@ -176,8 +176,15 @@ def test_a_step_that_fails_when_its_ids_are_chosen_penalizes_none_of_them(
         assert engine.run([[5, 6, 7]], params) == expected
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "Triton Error [CUDA]: device-side assert triggered",  # where the next thing launched is a kernel of Triton's
+    ],
+)
 def test_a_lost_device_ends_the_engine_without_ending_its_requests(
-    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     model = tiny_model("llama")
     engine = make_engine(model)
@@ -185,7 +192,7 @@ def test_a_lost_device_ends_the_engine_without_ending_its_requests(
     engine.wait_ids("a", 2)
 
     def fail(*_args: object, **_kwargs: object) -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        raise RuntimeError(said)
 
     with monkeypatch.context() as patch:
         patch.setattr(ModelRunner, "launch", fail)

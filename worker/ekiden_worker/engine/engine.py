@@ -349,8 +349,9 @@ class BatchEngine:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """The CPU's allocator has no type of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    """Neither the CPU's allocator nor Triton's launcher has a type of its own for it."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(said in str(error) for said in ("can't allocate memory", "Triton Error [CUDA]: out of memory"))
 
 
 def _device_lost(error: Exception) -> bool:
@@ -358,4 +359,5 @@ def _device_lost(error: Exception) -> bool:
     if _out_of_memory(error):
         return False
     lost = getattr(torch, "AcceleratorError", None)
-    return (lost is not None and isinstance(error, lost)) or "CUDA error" in str(error)
+    said = any(name in str(error) for name in ("CUDA error", "Triton Error [CUDA]"))
+    return said or (lost is not None and isinstance(error, lost))

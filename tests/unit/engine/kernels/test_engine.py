@@ -62,8 +62,8 @@ def test_greedy_answers(kind: str) -> None:
 
 def test_sampled_answers_are_those_of_any_other_engine() -> None:
     model = deepcopy(tiny_model("llama")).to(DEVICE)
-    params = SamplingParams(max_tokens=3, temperature=0.9, top_p=0.9, repetition_penalty=1.2, seed=5)
-    cases = prompts(3, longest=18)
+    params = SamplingParams(max_tokens=2, temperature=0.9, top_p=0.9, repetition_penalty=1.2, seed=5)
+    cases = prompts(2, longest=18)
     plain = EngineConfig(kernels=False, lookahead=False, kv_cache_tokens=CACHE)
     kernels = EngineConfig(kernels=True, block_size=8, max_running=2, kv_cache_tokens=CACHE)
     assert answers(model, kernels, cases, params) == answers(model, plain, cases, params)
