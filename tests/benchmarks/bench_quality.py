@@ -44,8 +44,8 @@ from tests.benchmarks.common import report
 from tests.benchmarks.real_model import Alone
 
 LICENSE = Path(__file__).parents[2] / "LICENSE"
-WINDOW, WINDOWS = 512, 2  # ids of a piece of the LICENSE, and how many pieces
-ANSWER = 48
+WINDOW, WINDOWS = 512, 4  # ids of a piece of the LICENSE, and how many pieces
+ANSWER = 64
 ASKS = (
     "Tell me a short story about {}.",
     "Explain {} to a child.",
