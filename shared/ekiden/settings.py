@@ -99,6 +99,11 @@ class Settings(BaseSettings):
     eager: bool = Field(
         False, description="Capture no CUDA graphs: a worker is ready sooner, and generates more slowly."
     )
+    speculate: Literal["off", "ngram"] = Field(
+        "off",
+        description="ngram: guess what an answer repeats of its context, several tokens a step; every token stays the "
+        "model's own choice.",
+    )
     max_running: Count = Field(32, description="Sequences generated at the same time by one worker.")
     threads: int = Field(
         0, ge=0, description="CPU threads of one worker; 0: all cores, under `ekiden up` cores / workers."

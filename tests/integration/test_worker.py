@@ -105,6 +105,21 @@ def test_a_job_is_answered_and_its_wake_up_is_consumed(
     until(lambda: client.store.redis.llen(queue) == 0, what="an empty Celery queue")
 
 
+def test_several_ids_at_once_are_logged_one_by_one_up_to_a_stop_sequence(
+    settings: Settings, fleet_of: StartFleet, client_of: StartClient
+) -> None:
+    fleet_of(settings).worker(EKIDEN_TEST_STEP_IDS="7")
+    client = client_of(settings)
+    client.submit("whole", 20)
+    client.expect("whole", 20)
+    ids = expected_ids(MESSAGES, 1, 20)
+    client.submit("stopped", 20, stop=[f"w{ids[9]}"])  # the third id of the second output
+    snapshot = client.wait("stopped")
+    assert snapshot.ended is not None
+    assert (snapshot.ended.finish_reason, snapshot.cursor) == ("stop", 10)
+    assert "".join(record.text for record in snapshot.records) == text_of(ids[:9])
+
+
 def test_jobs_without_a_wake_up_and_with_too_many_are_answered_once(
     settings: Settings, fleet_of: StartFleet, client_of: StartClient
 ) -> None:

@@ -1,6 +1,7 @@
 """An engine without a model, for tests and benchmarks of everything around it: the next id is a hash of all ids before.
 
-Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step.
+Loaded by a real worker process with EKIDEN_ENGINE=tests.support.fake_engine:load. EKIDEN_TEST_STEP_S: length of a step;
+EKIDEN_TEST_STEP_IDS: how many ids it gives each request, as one that speculates may.
 A prompt that holds HANG or DIE makes the engine do so when it begins; one that holds SLOW takes seconds to build, and
 one that holds WAIT generates nothing. EKIDEN_TEST_FAULT_FILE: the engine fails when this file appears: it hangs where
 the file holds "hang", and its thread ends otherwise.
@@ -93,12 +94,13 @@ class _Running:
 
 @dataclass
 class FakeEngine:
-    """See `interface.Engine`; one id for every running request a step."""
+    """See `interface.Engine`; `step_ids` ids for every running request a step."""
 
     step_s: float
     max_running: int
     context_tokens: int = CONTEXT
     fault: Path | None = None
+    step_ids: int = 1
     _commands: "queue.SimpleQueue[Callable[[], None] | None]" = field(default_factory=queue.SimpleQueue)
     _running: dict[str, _Running] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
@@ -198,24 +200,28 @@ class FakeEngine:
 
     def _advance(self, name: str) -> None:
         running = self._running[name]
-        token = running.chain.next()
-        running.chain.push(token)
-        running.left -= 1
-        if token in running.request.stop_ids:
-            self._finish(name, Finish.STOP, (token,))
-        elif running.left <= 0:
-            self._finish(name, Finish.LENGTH, (token,))
+        ids = list[int]()
+        for _ in range(min(self.step_ids, running.left)):
+            ids.append(running.chain.next())
+            running.chain.push(ids[-1])
+            if ids[-1] in running.request.stop_ids:
+                self._finish(name, Finish.STOP, tuple(ids))
+                return
+        running.left -= len(ids)
+        if running.left <= 0:
+            self._finish(name, Finish.LENGTH, tuple(ids))
         else:
-            self._outputs.append(Output(name, (token,)))
+            self._outputs.append(Output(name, tuple(ids)))
 
 
 def load(settings: Settings) -> Runtime:
     """What EKIDEN_ENGINE names."""
     step_s = float(os.environ.get("EKIDEN_TEST_STEP_S", "0.01"))
+    step_ids = int(os.environ.get("EKIDEN_TEST_STEP_IDS", "1"))
     fault = os.environ.get("EKIDEN_TEST_FAULT_FILE")
     return Runtime(
         model=settings.model_name,
-        engine=FakeEngine(step_s, settings.max_running, fault=Path(fault) if fault else None),
+        engine=FakeEngine(step_s, settings.max_running, fault=Path(fault) if fault else None, step_ids=step_ids),
         prompts=FORMAT,
         rules=PromptRules.of(settings),
         vocabulary=VOCABULARY,

@@ -38,6 +38,7 @@ BAD: dict[str, list[str]] = {
     "dtype": ["int8", "fp16"],
     "quantization": ["int4", "auto"],
     "eager": ["maybe"],
+    "speculate": ["on", "7"],
     "max_running": ["0"],
     "workers": ["0", "two"],
     "threads": ["-1"],

@@ -84,6 +84,10 @@ def _of_engine(stats: EngineStats, slots: int) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "ekiden_preemptions", "Requests that gave up their blocks and began again.", value=stats.preemptions
     )
+    guessed = CounterMetricFamily("ekiden_proposed_tokens", "Tokens that speculation guessed.", labels=["outcome"])
+    guessed.add_metric(["accepted"], stats.accepted_tokens)
+    guessed.add_metric(["rejected"], stats.proposed_tokens - stats.accepted_tokens)
+    yield guessed
     yield CounterMetricFamily("ekiden_engine_steps", "Steps of the engine.", value=stats.steps)
 
 

@@ -13,6 +13,7 @@ from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.linears import pack_linears
 from ekiden_worker.engine.quantized import quantize_linears, saved_bytes
+from ekiden_worker.engine.speculation import PROPOSED
 from ekiden_worker.model_logs import quiet_libraries
 from ekiden_worker.model_parts import ModelParts, explained, read_parts
 from ekiden_worker.prompts import ModelTokenizer
@@ -116,4 +117,5 @@ def _engine_config(settings: Settings) -> EngineConfig:
         kv_cache_dtype=settings.kv_cache_dtype,
         eager=settings.eager,
         threads=settings.threads,
+        speculate=PROPOSED if settings.speculate == "ngram" else 0,
     )

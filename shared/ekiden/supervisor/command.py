@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
         quantization: Annotated[str | None, typer.Option(help="Weights in eight bits: int8 or fp8.")] = None,
         kv_cache_dtype: Annotated[str | None, typer.Option(help="auto, or fp8: half the bytes or less.")] = None,
         eager: Annotated[bool, typer.Option("--eager", help="Capture no CUDA graphs at start.")] = False,
+        speculate: Annotated[str | None, typer.Option(help="ngram: guess what answers repeat; or off.")] = None,
         host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
         port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
         data_dir: Annotated[Path | None, typer.Option(help="Where the job store is kept.")] = None,
@@ -33,7 +34,7 @@ def register(app: typer.Typer) -> None:
             if find_spec(needed) is None:
                 raise ModuleNotFoundError(f"No module named {needed!r}", name=needed)
         given = {"MODEL": model, "WORKERS": workers, "DEVICE": device, "HOST": host, "PORT": port, "DATA_DIR": data_dir}
-        given |= {"QUANTIZATION": quantization, "KV_CACHE_DTYPE": kv_cache_dtype}
+        given |= {"QUANTIZATION": quantization, "KV_CACHE_DTYPE": kv_cache_dtype, "SPECULATE": speculate}
         given["EAGER"] = "true" if eager else None
         os.environ |= {f"EKIDEN_{name}": str(value) for name, value in given.items() if value is not None}
         try:

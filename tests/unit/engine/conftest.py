@@ -56,16 +56,23 @@ def _latent(common: dict[str, Any]) -> DeepseekV3Config:
 MakeEngine = Callable[..., Collector[BatchEngine]]
 
 
-@pytest.fixture(params=[False, True], ids=["step by step", "ahead"])
+WAYS: dict[str, dict[str, Any]] = {
+    "step by step": {"lookahead": False},
+    "ahead": {"lookahead": True},
+    "speculating": {"lookahead": True, "speculate": 5},
+}
+
+
+@pytest.fixture(params=WAYS.values(), ids=WAYS)
 def make_engine(request: pytest.FixtureRequest) -> Iterator[MakeEngine]:
     """Start engines with given sizes; each is stopped and must have all its blocks at the end.
 
-    Every test runs twice: the second time a step is begun before the one before it is known, as on a GPU.
+    Every test runs in three ways: the second time a step is begun before the one before it is known, as on a GPU, and
+    the third time answers are guessed as well.
     """
     with checked_engines() as start:
 
         def make(model: PreTrainedModel | None = None, **sizes: int) -> Collector[BatchEngine]:
-            config = EngineConfig(**{"lookahead": request.param} | sizes)
-            return start(BatchEngine(model or tiny_model("llama"), config))
+            return start(BatchEngine(model or tiny_model("llama"), EngineConfig(**(request.param | sizes))))
 
         yield make

@@ -4,13 +4,14 @@ import random
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
 from ekiden_worker.engine import engine as engine_module
+from ekiden_worker.engine import flight as flight_module
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.engine import BatchEngine
 from ekiden_worker.engine.flight import Flight
@@ -18,6 +19,7 @@ from ekiden_worker.engine.interface import EngineRequest, Finish, Output, Sampli
 from ekiden_worker.engine.model_runner import ModelRunner
 from ekiden_worker.engine.sampler import penalize, sample
 from ekiden_worker.engine.scheduler import Chunk
+from ekiden_worker.engine.speculation import Lookup
 from tests.unit.engine.conftest import VOCAB
 
 NOISE = 1e-4  # of logits: more than rounding differs between batches
@@ -47,6 +49,7 @@ def random_config(source: random.Random) -> EngineConfig:
         block_size=block_size,
         max_batched_tokens=source.choice([1, 3, 8, 17, 32, 64]),
         lookahead=source.random() < 0.7,
+        speculate=source.choice([0, 1, 3, 9]),
     )
 
 
@@ -111,7 +114,7 @@ class Walk:
 
     @contextmanager
     def _disturbed(self) -> Iterator[None]:
-        launch, fly = ModelRunner.launch, ModelRunner._flight
+        launch, fly, guess = ModelRunner.launch, ModelRunner._flight, Lookup.guess
 
         def disturbed(runner: ModelRunner, chunks: list[Chunk]) -> Flight:
             self.engine.check_integrity()
@@ -128,7 +131,12 @@ class Walk:
                 self._fail()
             return fly(runner, chunks, chosen)
 
+        def guessed(lookup: Lookup, ids: list[int], skip: int, most: int) -> list[int]:
+            return self._guess(ids, skip, most, guess(lookup, ids, skip, most))
+
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Lookup, "guess", guessed)
+            patch.setattr(flight_module, "FEW", self._source.choice([0, 1, 16]))
             patch.setattr(ModelRunner, "launch", disturbed)
             patch.setattr(ModelRunner, "_flight", late)
             patch.setattr(engine_module, "FIRST_MEMORY_WAIT_S", 0.0)
@@ -145,6 +153,17 @@ class Walk:
             self.engine.hold(True)
             self._changed.set()
 
+    def _guess(self, ids: list[int], skip: int, most: int, own: list[int]) -> list[int]:
+        """The engine's own guess, or what another answer to the same ids said, or anything; with mistakes."""
+        source = self._source
+        if source.random() < 0.2:
+            return own
+        said = ([*one.request.prompt_ids, *one.request.generated_ids, *one.ids] for one in self.ended)
+        right = next((text for text in said if text[: len(ids)] == ids), ids)[len(ids) + skip :]
+        more = [source.randrange(VOCAB) for _ in range(most)]
+        guess = [token if source.random() < 0.85 else more[0] for token in right] + more
+        return guess[: source.randint(0, most)]
+
     def _fail(self) -> None:
         chance = self._source.random()
         if chance < 0.06 and self._failures < FAILURES_IN_A_ROW:
@@ -158,7 +177,17 @@ class Walk:
         if not self._left:
             return
         self._left -= 1
+        request = self._request(name or f"r{self._left}")
+        self._prompts.append((*request.prompt_ids, *request.generated_ids))
+        self._open[request.request_id] = Answer(request)
+        self.engine.submit(request)
+
+    def _request(self, name: str) -> EngineRequest:
         source, context = self._source, self.engine.context_tokens
+        if self.ended and source.random() < 0.6:  # once more, perhaps cut short where it went on before
+            answer = source.choice(self.ended)
+            stop_ids = frozenset(source.sample(answer.ids, min(len(answer.ids), source.choice([0, 0, 1]))))
+            return replace(answer.request, request_id=name, stop_ids=stop_ids, generated_ids=())
         longest = source.randint(1, context - 1)
         start = source.choice(self._prompts)[: source.randint(1, longest)] if self._prompts else ()
         more = [source.randrange(3, FEW_IDS) for _ in range(source.randint(not start, longest - len(start)))]
@@ -167,10 +196,7 @@ class Walk:
         stop_ids = frozenset(source.sample(range(VOCAB), source.choice([0, 0, 10, 40])))
         earlier = [source.randrange(VOCAB) for _ in range(source.choice([0, 0, source.randint(0, params.max_tokens)]))]
         generated = tuple(token for token in earlier if token not in stop_ids)
-        request = EngineRequest(name or f"r{self._left}", prompt, params, stop_ids, generated)
-        self._prompts.append((*prompt, *generated))
-        self._open[request.request_id] = Answer(request)
-        self.engine.submit(request)
+        return EngineRequest(name, prompt, params, stop_ids, generated)
 
     def check(self, model: PreTrainedModel) -> None:
         """Each answer is what the model alone would have said, as far as it came, and ended where it must."""

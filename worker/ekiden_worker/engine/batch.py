@@ -14,9 +14,9 @@ class Batch:
 
     ids: torch.Tensor  # [rows], int64
     positions: torch.Tensor  # [rows], int64
-    last: torch.Tensor  # [chunks], int64: the rows whose logits are wanted
+    last: torch.Tensor  # [choices], int64: the rows whose logits are wanted
     attention: Attention
 
 
 Forward = Callable[[Batch], torch.Tensor]
-"""A model: writes the batch's keys and values, and returns logits [chunks, vocab_size]."""
+"""A model: writes the batch's keys and values, and returns logits [choices, vocab_size]."""

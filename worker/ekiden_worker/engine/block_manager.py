@@ -57,7 +57,8 @@ class BlockManager:
 
     def seal(self, sequence: Sequence) -> None:
         """Make the sequence's newly full blocks known as prefixes."""
-        for number in range(len(sequence.hashes), sequence.computed // self.block_size):
+        known = min(sequence.computed, len(sequence.ids))  # proposed ids, computed behind them, may be wrong
+        for number in range(len(sequence.hashes), known // self.block_size):
             digest = self._hash(sequence, number)
             sequence.hashes.append(digest)
             block = sequence.block_table[number]

@@ -26,3 +26,5 @@ class EngineConfig:
     """Triton's kernels between the matrix products; None: on a CUDA device."""
     lookahead: bool | None = None
     """Begin a step before the ids of the one before it are known; None: on a CUDA device."""
+    speculate: int = 0
+    """Ids at most that are guessed for an answer in one step (see speculation.py); 0: none."""

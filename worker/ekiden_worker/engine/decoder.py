@@ -59,7 +59,7 @@ class Decoder:
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> torch.Tensor:
-        """Logits [chunks, vocab_size] of the last row of each chunk."""
+        """Logits [choices, vocab_size] of the rows that are wanted."""
         do = self._operations
         stream = F.embedding(batch.ids, self._embedding)
         rotation = Rotation(self._cos[batch.positions], self._sin[batch.positions])

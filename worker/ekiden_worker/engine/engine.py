@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as AbstractSequence
 
 import structlog
 import torch
@@ -32,6 +33,7 @@ from ekiden_worker.engine.model_runner import (
 )
 from ekiden_worker.engine.scheduler import Budget, Chunk, Scheduler
 from ekiden_worker.engine.sequence import Sequence
+from ekiden_worker.engine.speculation import Speculation
 
 log = structlog.get_logger()
 
@@ -41,7 +43,7 @@ CPU_CACHE_BYTES = 1 << 30
 # Of what is free when the weights are loaded, what is left for activations and CUDA graphs: the smaller of the two.
 CUDA_RESERVE_BYTES, CUDA_RESERVE_SHARE = 3 << 30, 0.15
 CPU_BUDGET = Budget(256)
-CUDA_BUDGET = Budget(2560, beside=1024, each=16, multiple=256)
+CUDA_BUDGET = Budget(2560, beside=1024, each=16, multiple=256, proposing=512)
 CUDA_WARM_UP_TOKENS = (3, 20, 40, 80, 160, 320, 640, 1280, 2600)  # a GPU has other code for each size of a product
 
 
@@ -66,9 +68,12 @@ class BatchEngine:
         self._blocks = BlockManager(num_blocks, config.block_size)
         own = CUDA_BUDGET if self._on_cuda else CPU_BUDGET
         budget = Budget(config.max_batched_tokens) if config.max_batched_tokens else own
-        self._scheduler = Scheduler(self._blocks, config.max_running, budget)
+        self._speculation = Speculation(config.speculate)
+        self._scheduler = Scheduler(self._blocks, config.max_running, budget, self._speculation)
         cache = KVCache.of(shapes, num_blocks, config.block_size, model.dtype, model.device, kept)
-        self._runner = ModelRunner(model, cache, self._context_tokens, config)
+        # An id for each answer and each prompt, and those that are proposed.
+        most_choices = config.max_running + (budget.proposing if config.speculate else 0)
+        self._runner = ModelRunner(model, cache, self._context_tokens, config, most_choices)
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._sequences: dict[str, Sequence] = {}
         self._known: set[str] = set()
@@ -147,6 +152,8 @@ class BatchEngine:
             last_step_age_s=time.monotonic() - self._last_step if pending else None,
             prompt_tokens=self._scheduler.prompt_tokens,
             cached_tokens=self._scheduler.cached_tokens,
+            proposed_tokens=self._speculation.proposed_tokens,
+            accepted_tokens=self._speculation.accepted_tokens,
         )
 
     def check_integrity(self) -> None:
@@ -211,21 +218,22 @@ class BatchEngine:
         A step without enough memory is tried again with less in it; any other failure ends the step's requests.
         """
         before, self._flight = self._flight, None
+        if before and before.decides_much:
+            if not self._land(before):
+                return False
+            before = None
         chunks = [] if self._held else self._scheduler.schedule()
         failure: Exception | None = None
         try:
             begun = self._runner.launch(chunks) if chunks else None
         except Exception as error:  # noqa: BLE001 any failure of model code must end its requests, visibly
             begun, failure = None, error
-        try:
-            if before:
-                self._collect(before)
-            if begun and not self._lookahead:
-                self._collect(begun)
-                begun = None
-        except RuntimeError as error:  # the device failed later than it was asked: the ids of the step are lost with it
-            log.error("device_lost", error=str(error))
+        if before and not self._land(before):
             return False
+        if begun and not self._lookahead:
+            if not self._land(begun):
+                return False
+            begun = None
         self._flight = begun
         if failure and not self._overcome(failure, chunks):
             return False
@@ -267,22 +275,30 @@ class BatchEngine:
         self._memory_waits += 1
         return True
 
+    def _land(self, flight: Flight) -> bool:
+        """Wait for a step and hand out its ids. False when the device is lost."""
+        try:
+            self._collect(flight)
+        except RuntimeError as error:  # the device failed later than it was asked: the ids of the step are lost with it
+            log.error("device_lost", error=str(error))
+            return False
+        return True
+
     def _collect(self, flight: Flight) -> None:
-        """Wait for a step and hand out its ids."""
-        for chunk, token in zip(flight.chunks, flight.wait(), strict=True):
+        for chunk, choices in zip(flight.chunks, flight.wait(), strict=True):
             sequence = chunk.sequence
             if not self._runs(sequence):
                 continue
-            if chunk.completes:
-                sequence.pending -= 1
-                sequence.ids.append(token)
-            self._blocks.seal(sequence)
             if not chunk.completes:
+                self._blocks.seal(sequence)
                 continue
+            ids = sequence.take(chunk.proposed, choices)
+            self._speculation.count(len(chunk.proposed), len(ids) - 1)
+            self._blocks.seal(sequence)
             if reason := self._end_of(sequence):
-                self._finish(sequence, reason, token)
+                self._finish(sequence, reason, ids)
             else:
-                self._emit(sequence, ids=(token,))
+                self._emit(sequence, ids)
         self._count_step()
 
     @staticmethod
@@ -293,22 +309,21 @@ class BatchEngine:
         return Finish.LENGTH if sequence.generated >= request.params.max_tokens else None
 
     def _finish(
-        self, sequence: Sequence, reason: Finish, token: int | None = None, *, code: str = "", message: str = ""
+        self, sequence: Sequence, reason: Finish, ids: AbstractSequence[int] = (), *, code: str = "", message: str = ""
     ) -> None:
         """The one way a request ends: its blocks are freed, its last Output is made."""
         request_id = sequence.request.request_id
         del self._sequences[request_id]
         self._runner.forget(sequence)
         self._scheduler.remove(sequence)
-        ids = () if token is None else (token,)
-        self._emit(sequence, ids=ids, finish=reason, error_code=code or None, error_message=message or None)
+        self._emit(sequence, ids, finish=reason, error_code=code or None, error_message=message or None)
         with self._known_lock:
             self._known.discard(request_id)
 
     def _emit(
         self,
         sequence: Sequence,
-        ids: tuple[int, ...],
+        ids: AbstractSequence[int],
         finish: Finish | None = None,
         error_code: str | None = None,
         error_message: str | None = None,

@@ -13,7 +13,8 @@ import structlog
 import torch
 
 from ekiden_worker.engine.batch import Batch, Forward
-from ekiden_worker.engine.inputs import Array, known_ids, row_fields, slots_of
+from ekiden_worker.engine.chooser import Choices
+from ekiden_worker.engine.inputs import Array, known_ids, row_fields, slots_of, wanted_rows
 from ekiden_worker.engine.kernels.attention import QUERY_TILE
 from ekiden_worker.engine.kv_cache import KVCache
 from ekiden_worker.engine.scheduler import Chunk
@@ -31,9 +32,9 @@ def decode_sizes(most: int) -> list[int]:
     return [*small, *range(8, most, 8), most]
 
 
-def mixed_sizes(most: int) -> list[int]:
-    """Numbers of rows of a step with prompts, up to `most`."""
-    small = [size for size in (64, 128) if size < most]
+def mixed_sizes(most: int, *, proposing: bool = False) -> list[int]:
+    """Numbers of rows of a step with prompts, or with proposed ids where there are any, up to `most`."""
+    small = [size for size in ((8, 16, 24, 32, 48, 64, 96, 128) if proposing else (64, 128)) if size < most]
     return [*small, *range(256, most, 256), most]
 
 
@@ -124,14 +125,14 @@ class DecodeSteps:
         self._inputs = Inputs(cache.device, fields=(most, 3), tables=(most, blocks), choices=(most, FIELDS))
         self.steps = FixedSteps("decode", decode_sizes(most), self._compute)
 
-    def run(self, chunks: list[Chunk]) -> None:
+    def run(self, chunks: list[Chunk], choices: Choices) -> None:
         """Compute a step; its ids are in `sampled` until the next."""
 
         def fill(arrays: dict[str, Array]) -> None:
             arrays["fields"][:, 2] = -1  # padding: position 0 of the block that belongs to nobody
             row_fields(chunks, arrays["fields"])
             _fill_tables(chunks, arrays["tables"])
-            self._chooser.fill(chunks, arrays["choices"])
+            self._chooser.fill(choices, arrays["choices"])
 
         self._inputs.write(fill)
         self.steps.run(self.steps.size_for(len(chunks)))
@@ -149,7 +150,7 @@ class DecodeSteps:
 
 
 class MixedSteps:
-    """Steps with chunks of prompts, and sequences that decode beside them."""
+    """Steps with chunks of prompts or with proposed ids, and sequences that decode beside them."""
 
     def __init__(
         self,
@@ -161,58 +162,63 @@ class MixedSteps:
         sampled: torch.Tensor,
         rows: int,
     ) -> None:
-        """Up to `rows` rows of up to `most` sequences of `blocks` blocks each; `sampled` as in `DecodeSteps`."""
+        """Up to `rows` rows of up to `most` sequences of `blocks` blocks each; `sampled` as in `DecodeSteps`.
+
+        Where `sampled` has room for more ids than there are sequences, some of the rows may be proposed ids.
+        """
         self._forward = forward
         self._chooser = chooser
         self._cache = cache
         self._sampled = sampled
         self._most = most
+        self._choices = len(sampled)
         self._inputs = Inputs(
             cache.device,
             fields=(rows, 3),
             slots=(rows,),
-            last=(most,),
+            last=(self._choices,),
             lengths=(most,),
             tiles=(rows // QUERY_TILE + most, 4),
             decodes=(most, blocks),
             prefills=(most, blocks),
-            choices=(most, FIELDS),
+            choices=(self._choices, FIELDS),
         )
-        self.steps = FixedSteps("mixed", mixed_sizes(rows), self._compute)
+        self.steps = FixedSteps("mixed", mixed_sizes(rows, proposing=self._choices > most), self._compute)
 
-    def run(self, chunks: list[Chunk]) -> None:
+    def run(self, chunks: list[Chunk], choices: Choices) -> None:
         """Compute a step; its ids are in `sampled` until the next."""
-        counts = [chunk.count for chunk in chunks]
+        counts, last = [chunk.count for chunk in chunks], wanted_rows(chunks)
         rows, split = sum(counts), counts.count(1)
 
         def fill(arrays: dict[str, Array]) -> None:
             arrays["fields"][:, 2] = -1
             row_fields(chunks, arrays["fields"])
             arrays["slots"][:rows] = slots_of(chunks, self._cache.block_size)
-            arrays["last"][: len(chunks)] = np.cumsum(counts) - 1
+            arrays["last"][: len(last)] = last
             arrays["lengths"][:split] = [chunk.sequence.computed + 1 for chunk in chunks[:split]]
             tiles = tiles_of_chunks(chunks[split:], split)
             arrays["tiles"][: len(tiles)] = tiles
             _fill_tables(chunks[:split], arrays["decodes"])
             _fill_tables(chunks[split:], arrays["prefills"])
-            self._chooser.fill(chunks, arrays["choices"])
+            self._chooser.fill(choices, arrays["choices"])
 
         self._inputs.write(fill)
         self.steps.run(self.steps.size_for(rows))
 
     def _compute(self, size: int) -> None:
         given = self._inputs.on_device
-        fields, decodes = given["fields"][:size], min(size, self._most)
+        fields, decodes, choices = given["fields"][:size], min(size, self._most), min(size, self._choices)
+        prefills = max(1, min(size // 2, self._most))  # chunks of one row are among the decodes
         # Rows that do not decode have the length 0, and are written anew by the prefill.
         attention = TritonAttention(
             self._cache,
             given["slots"][:size],
             Decodes(given["decodes"][:decodes], given["lengths"][:decodes]),
-            Prefills(given["prefills"], given["tiles"][: size // QUERY_TILE + self._most]),
+            Prefills(given["prefills"][:prefills], given["tiles"][: size // QUERY_TILE + prefills]),
         )
         ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
-        logits = self._forward(Batch(ids, fields[:, 1].long(), given["last"].long(), attention))
-        self._chooser.compute(logits, given["choices"], self._sampled[: self._most])
+        logits = self._forward(Batch(ids, fields[:, 1].long(), given["last"][:choices].long(), attention))
+        self._chooser.compute(logits, given["choices"][:choices], self._sampled[:choices])
 
 
 def _fill_tables(chunks: Sequence[Chunk], into: Array) -> None:

@@ -26,13 +26,22 @@ def row_fields(chunks: AbstractSequence[Chunk], into: Array) -> None:
     for chunk in chunks:
         sequence, start = chunk.sequence, chunk.sequence.computed
         end = row + chunk.count
+        known = end - len(chunk.proposed)
         into[row:end, 1] = np.arange(start, start + chunk.count)
         into[row:end, 2] = NOT_PENDING
+        into[known:end, 0] = chunk.proposed
         if sequence.pending:
             into[row, 0], into[row, 2] = 0, sequence.row
         else:
-            into[row:end, 0] = sequence.ids[start : start + chunk.count]
+            into[row:known, 0] = sequence.ids[start : start + known - row]
         row = end
+
+
+def wanted_rows(chunks: AbstractSequence[Chunk]) -> Array:
+    """The rows whose logits are wanted, chunk by chunk."""
+    ends = np.cumsum([chunk.count for chunk in chunks])
+    parts = [np.arange(end - chunk.choices, end) for chunk, end in zip(chunks, ends, strict=True)]
+    return np.concatenate(parts).astype(np.int32)
 
 
 def slots_of(chunks: AbstractSequence[Chunk], block_size: int) -> Array:

@@ -104,7 +104,8 @@ class EngineStats:
     """A snapshot for operators; reading it never blocks a step.
 
     `prompt_tokens` counts the ids of requests as they were admitted, one that was preempted again; `cached_tokens`
-    those of them whose attention state was reused. `last_step_age_s`: how long ago the last step ended; None when
+    those of them whose attention state was reused. `proposed_tokens` counts the ids that speculation guessed,
+    `accepted_tokens` those of them that were right. `last_step_age_s`: how long ago the last step ended; None when
     nothing is pending or the engine is held. A hung engine shows here.
     """
 
@@ -117,6 +118,8 @@ class EngineStats:
     last_step_age_s: float | None
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    proposed_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def held_blocks(self) -> int:

@@ -17,11 +17,11 @@ from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.decoder import Decoder
 from ekiden_worker.engine.flight import Flight
 from ekiden_worker.engine.fp8 import FP8
-from ekiden_worker.engine.inputs import ROW_FIELDS, known_ids, row_fields, uploaded
+from ekiden_worker.engine.inputs import ROW_FIELDS, known_ids, row_fields, uploaded, wanted_rows
 from ekiden_worker.engine.interface import EngineError, EngineRequest, SamplingParams
 from ekiden_worker.engine.kv_cache import CacheShape, KVCache
 from ekiden_worker.engine.operations import Operations, TorchOperations
-from ekiden_worker.engine.scheduler import Chunk
+from ekiden_worker.engine.scheduler import Chunk, choices_of
 from ekiden_worker.engine.sdpa_attention import SdpaAttention
 from ekiden_worker.engine.sequence import Sequence
 
@@ -100,12 +100,15 @@ class HuggingFaceForward:
 class ModelRunner:
     """Owns the KV cache and runs the model. Engine thread only."""
 
-    def __init__(self, model: PreTrainedModel, cache: KVCache, context_tokens: int, config: EngineConfig) -> None:
+    def __init__(
+        self, model: PreTrainedModel, cache: KVCache, context_tokens: int, config: EngineConfig, choices: int
+    ) -> None:
+        """A step chooses up to `choices` ids: one for each sequence, and more where some are proposed."""
         self._cache = cache
         self._device = model.device
         self._context_tokens = context_tokens
         self._probe_tokens = min(cache.block_size, context_tokens, vocabulary_size(model))
-        self._sampled = torch.zeros(config.max_running, dtype=torch.long, device=self._device)
+        self._sampled = torch.zeros(choices, dtype=torch.long, device=self._device)
         theirs = HuggingFaceForward(model)
         self._kernels = _wants_kernels(config, cache) and self._kernels_fit(theirs)
         self._forward = self._own_forward(model, theirs) or theirs
@@ -145,21 +148,23 @@ class ModelRunner:
 
         When this fails nothing has changed.
         """
-        rows = sum(chunk.count for chunk in chunks)
-        chosen = self._sampled[: len(chunks)]
+        rows, choices = sum(chunk.count for chunk in chunks), list(choices_of(chunks))
+        chosen = self._sampled[: len(choices)]
         if self._decode and rows == len(chunks):
-            self._decode.run(chunks)
+            self._decode.run(chunks, choices)
         elif self._mixed and rows <= self._mixed.steps.most:
-            self._mixed.run(chunks)
+            self._mixed.run(chunks, choices)
         else:
-            self._chooser.choose(self._forward(self._batch(chunks, self._kernels)), chunks, chosen)
+            self._chooser.choose(self._forward(self._batch(chunks, self._kernels)), choices, chosen)
         flight = self._flight(chunks, chosen)
-        self._chooser.remember(chunks, chosen)
-        for row, chunk in enumerate(chunks):
+        self._chooser.remember(choices, chosen)
+        row = 0
+        for chunk in chunks:
             sequence = chunk.sequence
             sequence.computed += chunk.count
             sequence.pending += chunk.completes
             sequence.row = row
+            row += chunk.choices
         return flight
 
     def forget(self, sequence: Sequence) -> None:
@@ -169,19 +174,18 @@ class ModelRunner:
     def _flight(self, chunks: list[Chunk], chosen: torch.Tensor) -> Flight:
         if self._device.type == "cpu":
             return Flight(chunks, chosen.clone(), None)
-        ids = torch.empty(len(chunks), dtype=torch.long, pin_memory=True)
+        ids = torch.empty(len(chosen), dtype=torch.long, pin_memory=True)
         ids.copy_(chosen, non_blocking=True)
         landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
         landed.record()
         return Flight(chunks, ids, landed)
 
     def _batch(self, chunks: list[Chunk], kernels: bool) -> Batch:
-        counts = [chunk.count for chunk in chunks]
-        rows = np.zeros((sum(counts), ROW_FIELDS), dtype=np.int32)
+        rows = np.zeros((sum(chunk.count for chunk in chunks), ROW_FIELDS), dtype=np.int32)
         row_fields(chunks, rows)
         fields = uploaded(rows, self._device)
         ids = known_ids(fields[:, 0], fields[:, 2], self._sampled)
-        last = uploaded(np.cumsum(counts, dtype=np.int32) - 1, self._device)
+        last = uploaded(wanted_rows(chunks), self._device)
         return Batch(ids, fields[:, 1].long(), last.long(), self._attention(chunks, kernels))
 
     def _attention(self, chunks: list[Chunk], kernels: bool) -> Attention:

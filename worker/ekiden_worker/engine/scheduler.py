@@ -1,27 +1,59 @@
 """Which ids the next step computes; knows no torch."""
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.sequence import Sequence
+from ekiden_worker.engine.speculation import Speculation
 
 LEAST_BATCHED_TOKENS = 16
+_SUREST = 8  # ids of a guess that is made however full the step is
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The next `count` ids of a sequence; its blocks are reserved."""
+    """The next `count` ids of a sequence, the proposed ones included; its blocks are reserved."""
 
     sequence: Sequence
     count: int
     completes: bool
     """After this chunk the model has seen all ids, so the next one can be sampled."""
+    proposed: tuple[int, ...] = ()
+    """Ids that may follow the last one, whose next ones are chosen beside its own."""
 
     @classmethod
     def of(cls, sequence: Sequence, count: int) -> "Chunk":
         """The chunk that follows what the sequence has computed."""
         return cls(sequence, count, count == sequence.remaining)
+
+    def proposing(self, ids: tuple[int, ...]) -> "Chunk":
+        """The same with ids that may follow."""
+        return replace(self, count=self.count + len(ids), proposed=ids)
+
+    @property
+    def choices(self) -> int:
+        """How many of its last rows' logits are wanted; the one of a chunk that does not complete means nothing."""
+        return 1 + len(self.proposed)
+
+
+class Choice(NamedTuple):
+    """An id to be chosen: whose it is, and where in its sequence it will stand."""
+
+    sequence: Sequence
+    position: int
+
+
+def choices_of(chunks: Iterable[Chunk]) -> Iterator[Choice | None]:
+    """What each wanted row of logits is for, before the step is begun; None: for nothing."""
+    for chunk in chunks:
+        if not chunk.completes:
+            yield None
+            continue
+        for number in range(chunk.choices):
+            yield Choice(chunk.sequence, chunk.sequence.length + number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +61,15 @@ class Budget:
     """Ids computed in one step: `most`; beside answers under way the larger of `beside` and `each` · answers.
 
     The latter, 0 for no such limit, is for a step that takes two or three times as long as one of the answers alone.
-    Steps of more than `multiple` ids are rounded down to a multiple of it, where prompts fill them.
+    Steps of more than `multiple` ids are rounded down to a multiple of it, where prompts fill them. Ids are proposed
+    where answers and they are at most `proposing` rows together: up to there one more row takes little time.
     """
 
     most: int
     beside: int = 0
     each: int = 0
     multiple: int = 1
+    proposing: int = 16
 
     def of_prompts(self, answers: int) -> int:
         """For prompts, beside so many answers."""
@@ -48,13 +82,17 @@ class Budget:
 class Scheduler:
     """Continuous batching: running answers first, then chunks of prompts, then new sequences. Engine thread only."""
 
-    def __init__(self, blocks: BlockManager, max_running: int, budget: Budget) -> None:
+    def __init__(
+        self, blocks: BlockManager, max_running: int, budget: Budget, speculation: Speculation | None = None
+    ) -> None:
         self._blocks = blocks
+        self._speculation = speculation or Speculation(0)
         self._max_running = max_running
         self.budget = budget
         # Below the two above after a step that found too little memory.
         self._room = max_running
         self._budget = budget
+        self._may_propose = True
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = 0
@@ -73,6 +111,7 @@ class Scheduler:
             self._room = min(self._room + 1, self._max_running)
             most = min(2 * self._budget.most, self.budget.most)
             self._budget = replace(self._budget, most=most)
+            self._may_propose = True
         else:
             self.waiting.remove(sequence)
         self._blocks.release(sequence)
@@ -80,9 +119,12 @@ class Scheduler:
     def narrow(self, chunks: list[Chunk]) -> bool:
         """Take on half as much from now on: a step of these chunks found too little memory.
 
-        Prompts give way first, then the youngest answers. It widens again as sequences end. False when the step was as
-        small as it gets.
+        Proposed ids give way first, then prompts, then the youngest answers. It widens again as sequences end. False
+        when the step was as small as it gets.
         """
+        if any(chunk.proposed for chunk in chunks):
+            self._may_propose = False
+            return True
         least = min(LEAST_BATCHED_TOKENS, self.budget.most)
         if self._budget.most > least and any(chunk.count > 1 for chunk in chunks):
             self._budget = replace(self._budget, most=max(least, self._budget.most // 2))
@@ -96,8 +138,8 @@ class Scheduler:
 
     def schedule(self) -> list[Chunk]:
         """The next step, chunks of one id first. Empty when nothing can go on before the step under way has ended."""
-        decodes = self._decodes()
-        budget = self._budget.of_prompts(len(decodes))
+        decodes = self._propose(self._decodes())
+        budget = self._budget.of_prompts(len(decodes)) - sum(len(chunk.proposed) for chunk in decodes)
         prefills: list[Chunk] = []
         for sequence in list(self.running):
             if sequence.remaining > 1 and budget > 0 and (chunk := self._chunk(sequence, budget)):
@@ -124,6 +166,24 @@ class Scheduler:
             else:
                 chunks.append(Chunk.of(sequence, 1))
         return [chunk for chunk in chunks if chunk.sequence in self.running]
+
+    def _propose(self, decodes: list[Chunk]) -> list[Chunk]:
+        """Let answers guess what they say next, in blocks that are free and rows that are left: the surest first.
+
+        The more answers are in a step, the less it gains by one more id, and the surer a guess has to be.
+        """
+        room = min(self._budget.proposing, self._budget.most) - len(decodes)
+        if room <= 0 or not self._may_propose or not self._speculation.most:
+            return decodes
+        least = _SUREST * len(decodes) // self._budget.proposing
+        guesses = [self._speculation.guess(chunk.sequence) for chunk in decodes]
+        for number in sorted(range(len(decodes)), key=lambda number: -len(guesses[number])):
+            chunk, ids = decodes[number], guesses[number][:room]
+            end = chunk.sequence.length + len(ids)
+            if ids and len(guesses[number]) >= least and self._blocks.grow(chunk.sequence, end):
+                decodes[number] = chunk.proposing(ids)
+                room -= len(ids)
+        return decodes
 
     def _preempt_youngest(self) -> Sequence:
         """Free the blocks of the sequence that was admitted last; it starts over, its prefix perhaps still cached."""

@@ -9,15 +9,18 @@ from transformers import PreTrainedModel
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
+from ekiden_worker.engine.chooser import Choices
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.decoder import Decoder
 from ekiden_worker.engine.engine import BatchEngine
-from ekiden_worker.engine.fixed_steps import decode_sizes, mixed_sizes
+from ekiden_worker.engine.fixed_steps import MixedSteps, decode_sizes, mixed_sizes
 from ekiden_worker.engine.interface import SamplingParams
 from ekiden_worker.engine.kernels import attention
 from ekiden_worker.engine.quantized import quantize_linears
+from ekiden_worker.engine.scheduler import Chunk
 from tests.support.engine import Collector
 from tests.unit.engine.conftest import tiny_model
+from tests.unit.engine.foretold import foretell
 from tests.unit.engine.greedy import assert_greedy, prompts
 from tests.unit.engine.kernels import DEVICE
 from tests.unit.engine.test_fp8_cache import assert_greedy as assert_greedy_over_rounded
@@ -47,6 +50,18 @@ def answers(model: PreTrainedModel, config: EngineConfig, cases: list[list[int]]
     engine.stop()
     engine.check_integrity()
     return found
+
+
+def noted_steps(monkeypatch: pytest.MonkeyPatch) -> list[list[Chunk]]:
+    """The mixed steps that are run from now on."""
+    steps, run = list[list[Chunk]](), MixedSteps.run
+
+    def noted(mixed: MixedSteps, chunks: list[Chunk], choices: Choices) -> None:
+        steps.append(chunks)
+        run(mixed, chunks, choices)
+
+    monkeypatch.setattr(MixedSteps, "run", noted)
+    return steps
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen3", "gptneox", "deepseek"])
@@ -83,6 +98,26 @@ def test_answers_of_eight_bits(kind: str, quantization: str) -> None:
         assert_greedy_over_rounded(expected, prompt, answer)
 
 
+def test_guessed_answers_are_those_of_any_other_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(max_tokens=6, temperature=0.9, seed=3)
+    model = deepcopy(tiny_model("llama")).to(DEVICE)
+    cases = prompts(2, longest=12)
+    expected = answers(model, EngineConfig(kernels=False, lookahead=False, kv_cache_tokens=CACHE), cases, params)
+    mixed = noted_steps(monkeypatch)
+    config = EngineConfig(
+        kernels=True,
+        lookahead=True,
+        block_size=4,
+        max_batched_tokens=16,
+        max_running=2,
+        speculate=3,
+        kv_cache_tokens=CACHE,
+    )
+    foretell(monkeypatch, cases, expected, wrong=3)
+    assert answers(model, config, cases, params) == expected
+    assert any(chunk.proposed for chunks in mixed for chunk in chunks), "in steps of fixed shapes"
+
+
 @pytest.mark.parametrize(
     "broken",
     [
@@ -111,8 +146,9 @@ def test_there_is_a_size_for_every_batch(most: int) -> None:
         assert min(size for size in sizes if size >= rows) - rows < 8
 
 
-@pytest.mark.parametrize("most", [16, 64, 100, 256, 1000, 2560])
-def test_there_is_a_size_for_every_step(most: int) -> None:
-    sizes = mixed_sizes(most)
+@pytest.mark.parametrize("proposing", [False, True])
+@pytest.mark.parametrize("most", [1, 16, 64, 100, 256, 1000, 2560])
+def test_there_is_a_size_for_every_step(most: int, proposing: bool) -> None:
+    sizes = mixed_sizes(most, proposing=proposing)
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == most
