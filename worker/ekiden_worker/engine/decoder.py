@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from transformers import PreTrainedModel
 
 from ekiden_worker.engine.batch import Batch
-from ekiden_worker.engine.linears import FewRows, Product, product_of
+from ekiden_worker.engine.linears import OneRow, Product, product_of
 from ekiden_worker.engine.operations import HeadNorms, Heads, Norm, Operations, Rotation
 
 # Models whose code in transformers computes what is computed here; `ModelRunner` compares before it believes it.
@@ -44,9 +44,9 @@ class Decoder:
         self._operations = operations
         self._embedding: torch.Tensor = body.embed_tokens.weight
         self._heads = _heads(body.layers[0].self_attn)
-        self._layers = [_layer(layer, operations.few_rows) for layer in body.layers]
+        self._layers = [_layer(layer, operations.one_row) for layer in body.layers]
         self._norm = _norm(body.norm)
-        self._head = _product(head, few_rows=operations.few_rows)
+        self._head = _product(head, one_row=operations.one_row)
         positions = torch.arange(context_tokens, device=model.device)[None]
         # cos and sin repeat themselves in the second half.
         self._cos, self._sin = (
@@ -96,8 +96,8 @@ def _parts(model: Any) -> tuple[Any, Any]:
     return model.model, model.lm_head
 
 
-def _product(*linears: Any, few_rows: FewRows | None) -> Product:
-    product = product_of(*linears, few_rows=few_rows)
+def _product(*linears: Any, one_row: OneRow | None) -> Product:
+    product = product_of(*linears, one_row=one_row)
     if product is None:
         raise ValueError("its linear layers are not plain ones")
     return product
@@ -112,16 +112,16 @@ def _heads(attention: Any) -> Heads:
     return Heads(config.num_attention_heads, config.num_key_value_heads, attention.head_dim)
 
 
-def _layer(layer: Any, few_rows: FewRows | None) -> _Layer:
+def _layer(layer: Any, one_row: OneRow | None) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     norms = hasattr(attention, "q_norm")
     return _Layer(
         before_attention=_norm(layer.input_layernorm),
-        qkv=_product(attention.q_proj, attention.k_proj, attention.v_proj, few_rows=few_rows),
+        qkv=_product(attention.q_proj, attention.k_proj, attention.v_proj, one_row=one_row),
         head_norms=HeadNorms(_norm(attention.q_norm), _norm(attention.k_norm)) if norms else None,
-        out=_product(attention.o_proj, few_rows=few_rows),
+        out=_product(attention.o_proj, one_row=one_row),
         before_mlp=_norm(layer.post_attention_layernorm),
-        gate_up=_product(mlp.gate_proj, mlp.up_proj, few_rows=few_rows),
-        down=_product(mlp.down_proj, few_rows=few_rows),
+        gate_up=_product(mlp.gate_proj, mlp.up_proj, one_row=one_row),
+        down=_product(mlp.down_proj, one_row=one_row),
         scale=attention.scaling,
     )

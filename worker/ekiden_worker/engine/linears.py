@@ -22,10 +22,8 @@ _ROWS = 8
 _SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-MOST_FEW_ROWS = 64
-
-FewRows = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
-"""Up to MOST_FEW_ROWS [rows, in_features], weight [out_features, in_features] and bias → [rows, out_features]."""
+OneRow = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""Row [1, in_features], weight [out_features, in_features] and bias → [1, out_features]."""
 
 
 class Product(Protocol):
@@ -96,9 +94,9 @@ class PackedLinear(nn.Module):
 class JoinedProduct:
     """A product in torch's own form. The layers go on in views of its weight, which lies in memory once."""
 
-    def __init__(self, linears: Sequence[nn.Linear], few_rows: FewRows | None = None) -> None:
-        """`few_rows`: multiplies few rows in a faster way."""
-        self._few_rows = few_rows
+    def __init__(self, linears: Sequence[nn.Linear], one_row: OneRow | None = None) -> None:
+        """`one_row`: multiplies a single row in a faster way."""
+        self._one_row = one_row
         if len(linears) == 1:
             self._weight = linears[0].weight.detach()
         else:
@@ -109,19 +107,19 @@ class JoinedProduct:
         self._bias = joined_bias(linears)
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        if self._few_rows and rows.shape[0] <= MOST_FEW_ROWS:
-            return self._few_rows(rows, self._weight, self._bias)
+        if self._one_row and rows.shape[0] == 1:
+            return self._one_row(rows, self._weight, self._bias)
         return F.linear(rows, self._weight, self._bias)
 
 
-def product_of(*linears: nn.Module, few_rows: FewRows | None = None) -> Product | None:
+def product_of(*linears: nn.Module, one_row: OneRow | None = None) -> Product | None:
     """One product for layers that are given the same rows; None when they are not plain linear layers, all alike."""
     packed = [layer.product for layer in linears if isinstance(layer, PackedLinear)]
     if packed:
         return packed[0] if len(set(packed)) == 1 and packed[0].layers == len(packed) == len(linears) else None
     plain = [layer for layer in linears if type(layer) is nn.Linear]
     alike = len({layer.bias is None for layer in plain}) == 1
-    return JoinedProduct(plain, few_rows) if len(plain) == len(linears) and alike else None
+    return JoinedProduct(plain, one_row) if len(plain) == len(linears) and alike else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 
 from ekiden_worker.engine.attention import Attention
-from ekiden_worker.engine.linears import FewRows
+from ekiden_worker.engine.linears import OneRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Operations(Protocol):
     """The steps between matrix products. They may write over what they are given."""
 
     @property
-    def few_rows(self) -> FewRows | None:
-        """A faster way to multiply few rows by a weight, if there is one."""
+    def one_row(self) -> OneRow | None:
+        """A faster way to multiply a single row by a weight, if there is one."""
         ...
 
     def norm(self, rows: torch.Tensor, norm: Norm) -> torch.Tensor:
@@ -76,7 +76,7 @@ class Operations(Protocol):
 class TorchOperations:
     """`Operations` on any device."""
 
-    few_rows: FewRows | None = None
+    one_row: OneRow | None = None
 
     def norm(self, rows: torch.Tensor, norm: Norm) -> torch.Tensor:
         return F.rms_norm(rows, (rows.shape[-1],), norm.weight, norm.epsilon)

@@ -12,7 +12,7 @@ from ekiden_worker.engine.inputs import Array, slots_of, tables_of, uploaded
 from ekiden_worker.engine.kernels import attention as kernels
 from ekiden_worker.engine.kernels import layers, linear
 from ekiden_worker.engine.kv_cache import KVCache
-from ekiden_worker.engine.linears import FewRows
+from ekiden_worker.engine.linears import OneRow
 from ekiden_worker.engine.operations import Heads, Norm, Rotation
 from ekiden_worker.engine.scheduler import Chunk
 
@@ -119,7 +119,7 @@ def tiles_of_chunks(chunks: Sequence[Chunk], first_row: int) -> list[tuple[int, 
 class TritonOperations:
     """`Operations` by kernels, with a step's `TritonAttention`."""
 
-    few_rows: FewRows | None = staticmethod(linear.few_rows)
+    one_row: OneRow | None = staticmethod(linear.one_row)
 
     def norm(self, rows: torch.Tensor, norm: Norm) -> torch.Tensor:
         flat = rows.reshape(-1, rows.shape[-1])

@@ -173,14 +173,3 @@ def test_one_row(dtype: torch.dtype, size: int, out: int, biased: bool) -> None:
     bias = numbers((out,), dtype) if biased else None
     expected = F.linear(row.double(), weight.double(), None if bias is None else bias.double())
     close(linear.one_row(row, weight, bias), expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, *([torch.bfloat16] if DEVICE.type == "cuda" else [])])
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize(("count", "size", "out"), [(2, 64, 16), (16, 200, 130), (33, 256, 64), (64, 72, 9000)])
-def test_few_rows(dtype: torch.dtype, count: int, size: int, out: int, biased: bool) -> None:
-    rows, weight = numbers((count, size), dtype), numbers((out, size), dtype)
-    bias = numbers((out,), dtype) if biased else None
-    expected = F.linear(rows.double(), weight.double(), None if bias is None else bias.double())
-    close(linear.by_tiles(rows, weight, bias), expected)
-    close(linear.few_rows(rows, weight, bias), expected)
