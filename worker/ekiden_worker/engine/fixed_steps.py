@@ -103,7 +103,8 @@ class FixedSteps:
                 self._compute(size)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool):
+        # What other threads of the process ask of the device meanwhile is none of the graph's concern.
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             self._compute(size)
         return graph
 
