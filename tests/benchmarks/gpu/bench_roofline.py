@@ -2,9 +2,10 @@
 
 Run it with `python -m tests.benchmarks.gpu.bench_roofline`. Each piece is computed by the engine's own objects, on
 weights and caches that take turns, so that no cache keeps them; operations and bytes are counted from the shapes. The
-roofs are the best that a copy of memory, a large product or a piece reached in the same run. `--figures` is where the measurements are kept
-as JSON, and `--draw` reads them there: the machine that draws needs matplotlib (`pip install -e '.[bench]'`), the one
-that is measured does not. `TRITON_INTERPRET=1 … --device cpu --tiny --layers 2` tries the benchmark itself.
+roofs are the best that a copy of memory, a large product or a piece reached in the same run. `--figures` is where the
+measurements are kept as JSON, and `--draw` reads them there: the machine that draws needs matplotlib (`pip install -e
+'.[bench]'`), the one that is measured does not. `TRITON_INTERPRET=1 … --device cpu --tiny --layers 2` tries the
+benchmark itself.
 """
 
 import argparse
