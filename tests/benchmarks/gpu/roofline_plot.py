@@ -86,4 +86,5 @@ def _name_rows(
             below[piece["name"]] = min(known, (x, y), key=lambda place: place[1])
     for name, place in below.items():
         text = {"1": "1 row", "1024": "1,024", "2048": "2,048"}.get(name, f"{name} rows")
-        axes.annotate(text, place, xytext=(0, -16), textcoords="offset points", ha="center", fontsize=9)
+        aside = {"1024": "right", "2048": "left"}.get(name, "center")  # these two are near each other
+        axes.annotate(text, place, xytext=(0, -16), textcoords="offset points", ha=aside, fontsize=9)
