@@ -11,7 +11,6 @@ Prompts, text and jobs are the same as with our own engine; what generates is no
 * A step without enough memory is not tried again with less. Whatever a step raises ends the engine, and the jobs move.
 """
 
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import structlog
 from transformers import GenerationConfig
 
 from ekiden.settings import Settings
+from ekiden_worker.engine.commands import Commands
 from ekiden_worker.engine.interface import (
     EngineError,
     EngineRequest,
@@ -91,7 +91,7 @@ class VllmEngine:
 
     def __init__(self, options: VllmOptions) -> None:
         """Load the weights. Raises EngineError `not_supported`, and whatever vLLM raises for a broken model."""
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands = Commands()
         self._requests: dict[str, _Running] = {}
         self._known: set[str] = set()
         self._known_lock = threading.Lock()
@@ -155,7 +155,7 @@ class VllmEngine:
         self._commands.put(lambda: None)
 
     def stop(self) -> None:
-        self._commands.put(None)
+        self._commands.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join(STOP_TIMEOUT_S)  # one that hangs in a library call ends with the process
 
@@ -192,7 +192,7 @@ class VllmEngine:
     def _serve(self) -> None:
         stopping = False
         while not stopping:
-            stopping = self._take_commands()
+            stopping = self._commands.take(self._idle)
             if not stopping and self._may_step:
                 self._step()
             if stopping:
@@ -202,20 +202,6 @@ class VllmEngine:
                 outputs, self._outputs = self._outputs, []
                 self._sink(outputs)
 
-    def _take_commands(self) -> bool:
-        """Run what other threads asked for; True when one of them asked to stop."""
-        wait = self._idle
-        while True:
-            try:
-                command = self._commands.get(block=wait)
-            except queue.Empty:
-                return False
-            if command is None:
-                return True
-            command()
-            wait = self._idle
-
-    @property
     def _idle(self) -> bool:
         """There is nothing to do before the next command."""
         return not self._may_step and not self._outputs

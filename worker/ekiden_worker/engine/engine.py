@@ -1,7 +1,6 @@
 """The engine: one thread that schedules, runs and hands out, one step after the other."""
 
 import math
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ekiden_worker.engine.block_manager import BlockManager
+from ekiden_worker.engine.commands import Commands
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.flight import Flight
 from ekiden_worker.engine.fp8 import FP8
@@ -74,7 +74,7 @@ class BatchEngine:
         # An id for each answer and each prompt, and those that are proposed.
         most_choices = config.max_running + (budget.proposing if config.speculate else 0)
         self._runner = ModelRunner(model, cache, self._context_tokens, config, most_choices)
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands = Commands()
         self._sequences: dict[str, Sequence] = {}
         self._known: set[str] = set()
         self._known_lock = threading.Lock()
@@ -136,7 +136,7 @@ class BatchEngine:
     def stop(self) -> None:
         if self._thread is None:
             return
-        self._commands.put(None)
+        self._commands.stop()
         if threading.current_thread() is not self._thread:
             self._thread.join(STOP_TIMEOUT_S)  # one that hangs in a library call ends with the process
 
@@ -169,7 +169,7 @@ class BatchEngine:
         warm.set()
         stopping = False
         while not stopping:
-            stopping = self._take_commands()
+            stopping = self._commands.take(self._idle)
             if not stopping and self._may_step and not self._step():
                 return  # the device is lost: no outputs, so that the jobs move
             if stopping:
@@ -179,20 +179,6 @@ class BatchEngine:
                 outputs, self._outputs = self._outputs, []
                 sink(outputs)
 
-    def _take_commands(self) -> bool:
-        """Run what other threads asked for; True when one of them asked to stop."""
-        wait = self._idle
-        while True:
-            try:
-                command = self._commands.get(block=wait)
-            except queue.Empty:
-                return False
-            if command is None:
-                return True
-            command()
-            wait = self._idle
-
-    @property
     def _idle(self) -> bool:
         """There is nothing to do before the next command."""
         return not self._may_step and not self._outputs
