@@ -49,7 +49,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
         (4, 1, 96, 16, [40, 7]),
     ],
 )
-@pytest.mark.parametrize("busy", [1, 8, 4096])
+@pytest.mark.parametrize(("busy", "part"), [(1, 4096), (1, 32), (8, 4096), (4096, 4096)])
 def test_decode(
     monkeypatch: pytest.MonkeyPatch,
     dtype: torch.dtype,
@@ -59,8 +59,10 @@ def test_decode(
     block_size: int,
     lengths: list[int],
     busy: int,
+    part: int,
 ) -> None:
     monkeypatch.setattr(attention, "_BUSY_PROGRAMS", busy)  # many and few sequences
+    monkeypatch.setattr(attention, "_LONG_PART", part)  # of which some are long
     keys, values = cache(kv_heads, size, block_size, dtype)
     table = tables(len(lengths), -(-max(lengths) // block_size))
     query = numbers((len(lengths), heads + 2, size), dtype)[:, :heads]
