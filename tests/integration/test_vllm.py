@@ -133,3 +133,10 @@ class TestVllm:
         monkeypatch.setattr(engine.engine._engine, "step", fail)
         until(lambda: not engine.engine.alive, what="the end of the engine thread")
         assert "a" not in engine.ends
+
+
+@pytest.mark.parametrize("given", [{"quantization": "int8"}, {"kv_cache_dtype": "fp8"}, {"speculate": "ngram"}])
+def test_what_only_our_own_engine_does_is_refused(folder: Path, given: dict[str, str]) -> None:
+    [(name, value)] = given.items()
+    with pytest.raises(ModelError, match=f"EKIDEN_{name.upper()}={value} is for Ekiden's own engine"):
+        vllm_engine.load(options(folder, **given))

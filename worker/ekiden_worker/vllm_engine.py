@@ -34,7 +34,7 @@ from ekiden_worker.engine.interface import (
 )
 from ekiden_worker.model_logs import quiet_libraries
 from ekiden_worker.model_parts import ModelParts, read_parts
-from ekiden_worker.runtime import Runtime, first_line
+from ekiden_worker.runtime import ModelError, Runtime, first_line
 from ekiden_worker.vllm_options import VllmOptions, build, sampling
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ WARM_UP = "warm-up"
 def load(settings: Settings) -> Runtime:
     """Read the tokenizer, and let vLLM read the weights. Raises ModelError."""
     quiet_libraries()
+    _check(settings)
     parts = read_parts(settings)
     return parts.runtime(settings, lambda: VllmEngine(_options(settings, parts)), _generation(parts))
 
@@ -293,6 +294,14 @@ def _end_of(request: EngineRequest) -> Finish | None:
     if request.generated_ids and request.generated_ids[-1] in request.stop_ids:
         return Finish.STOP
     return Finish.LENGTH if len(request.generated_ids) >= request.params.max_tokens else None
+
+
+def _check(settings: Settings) -> None:
+    """Raise ModelError for what only our own engine does: nobody should believe that vLLM did it."""
+    usual = {"quantization": "none", "kv_cache_dtype": "auto", "speculate": "off"}
+    for name, value in usual.items():
+        if (given := getattr(settings, name)) != value:
+            raise ModelError(f"EKIDEN_{name.upper()}={given} is for Ekiden's own engine; vLLM is not told of it.")
 
 
 def _options(settings: Settings, parts: ModelParts) -> VllmOptions:

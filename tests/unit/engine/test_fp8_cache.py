@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from transformers import AttentionInterface, PreTrainedModel
 
-from ekiden_worker.engine.fp8 import FP8, from_fp8, to_fp8
+from ekiden_worker.engine.fp8 import FP8, from_fp8, lacking, to_fp8
 from ekiden_worker.engine.interface import SamplingParams
 from tests.unit.engine.conftest import MakeEngine, tiny_model
 from tests.unit.engine.greedy import prompts
@@ -83,3 +83,13 @@ def test_the_same_memory_holds_more(make_engine: MakeEngine) -> None:
     fp8, plain = make_engine(kv_cache_dtype="fp8").engine, make_engine().engine
     assert fp8.stats().total_blocks == pytest.approx(4 * plain.stats().total_blocks, abs=4)
     assert {keys.dtype for keys in fp8._runner._cache.keys} == {FP8}
+
+
+@pytest.mark.parametrize(("capability", "known"), [((8, 0), False), ((8, 6), False), ((8, 9), True), ((9, 0), True)])
+def test_gpus_without_fp8_are_named(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], known: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Some GPU")
+    reason = lacking(torch.device("cuda"))
+    assert (reason is None) == known
+    assert known or "Some GPU has no numbers of fp8" in str(reason)
+    assert lacking(torch.device("cpu")) is None

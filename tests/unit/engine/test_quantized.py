@@ -66,11 +66,12 @@ def test_weights_are_rounded_by_half_a_step_at_most(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 5e-3), (torch.float16, 1e-3)])
 @pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("size", [40, 64, 100])
 @pytest.mark.parametrize("biased", [False, True])
-def test_product(kind: str, dtype: torch.dtype, near: float, count: int, biased: bool) -> None:
+def test_product(kind: str, dtype: torch.dtype, near: float, count: int, size: int, biased: bool) -> None:
     generator = torch.Generator().manual_seed(2)
-    rows = (torch.randn(count, 64, generator=generator) * 100).to(dtype)
-    weight, scale = quantized(torch.randn(48, 64, generator=generator) / 10, KINDS[kind])
+    rows = (torch.randn(count, size, generator=generator) * 100).to(dtype)
+    weight, scale = quantized(torch.randn(48, size, generator=generator) / 10, KINDS[kind])
     bias = torch.randn(48, generator=generator).to(dtype) if biased else None
     wide = weight.float().double() * scale.double()[:, None]
     expected = F.linear(rows.double(), wide, None if bias is None else bias.double())

@@ -12,8 +12,11 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from ekiden_worker.engine.interface import SamplingParams
+from ekiden_worker.engine.chooser import Chooser
+from ekiden_worker.engine.interface import EngineRequest, SamplingParams
 from ekiden_worker.engine.sampler import penalize, sample, uniform
+from ekiden_worker.engine.scheduler import Choice
+from ekiden_worker.engine.sequence import Sequence
 from tests.unit.engine.conftest import MakeEngine
 from tests.unit.engine.greedy import prompts
 
@@ -125,3 +128,24 @@ def test_the_same_seed_gives_the_same_ids_alone_in_a_batch_and_from_any_cut(make
         engine.wait(f"cut{cut}")
         assert alone[:cut] + engine.ids[f"cut{cut}"] == alone
     assert make_engine().run(cases[:1], replace(PARAMS, seed=43)) != [alone]
+
+
+def test_a_choice_without_enough_memory_is_penalized_as_well_when_it_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sequence = Sequence(EngineRequest("one", (3,), SamplingParams(9, repetition_penalty=1e9), frozenset()))
+    chooser = Chooser(10, 2, torch.device("cpu"))
+    logits, chosen = torch.zeros(1, 10).index_fill(1, torch.tensor([3]), 5.0), torch.zeros(1, dtype=torch.long)
+    logits[0, 4] = 1
+    made = torch.tensor
+
+    def short_of_memory(data: object, **options: object) -> torch.Tensor:
+        if data is sequence.ids:
+            raise MemoryError
+        return made(data, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(torch, "tensor", short_of_memory)
+        chooser.choose(logits, [Choice(sequence, 1)], chosen)
+    chooser.choose(logits, [Choice(sequence, 1)], chosen)
+    assert chosen.tolist() == [4]

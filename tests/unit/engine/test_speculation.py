@@ -18,7 +18,7 @@ from ekiden_worker.engine.sequence import Sequence
 from ekiden_worker.engine.speculation import Lookup, Speculation
 from tests.unit.engine.conftest import WAYS, MakeEngine, tiny_model
 from tests.unit.engine.foretold import foretell
-from tests.unit.engine.test_greedy import prompts
+from tests.unit.engine.greedy import prompts
 
 GREEDY = SamplingParams(max_tokens=40)
 SAMPLED = replace(GREEDY, temperature=0.9, top_p=0.95, seed=7)
@@ -301,3 +301,27 @@ def test_what_follows_an_id_that_is_not_known_yet_is_guessed() -> None:
     assert Speculation(9).guess(one) == (4, 5, 6, 7), "the step gives one id more than it proposes"
     one.pending = 1
     assert Speculation(9).guess(one) == (5, 6, 7)
+
+
+def test_a_prompt_comes_on_beside_guesses_that_fill_a_small_step() -> None:
+    scheduler = Scheduler(BlockManager(400, 8), 8, Budget(16), Speculation(7))
+    repeating = [
+        Sequence(EngineRequest(f"r{number}", (1, 2, 3, 4) * 4, SamplingParams(max_tokens=300), frozenset()))
+        for number in range(2)
+    ]
+    late = Sequence(EngineRequest("late", tuple(range(5, 60)), SamplingParams(max_tokens=5), frozenset()))
+    for sequence in repeating:
+        scheduler.add(sequence)
+    for step in range(20):
+        if step == 10:
+            scheduler.add(late)
+        chunks = scheduler.schedule()
+        assert sum(chunk.count for chunk in chunks) <= 16
+        for chunk in chunks:
+            chunk.sequence.computed += chunk.count
+            if chunk.completes:
+                chunk.sequence.pending += 1
+                start = len(chunk.sequence.ids)
+                chunk.sequence.take(chunk.proposed, [(start + number) % 4 + 1 for number in range(chunk.choices)])
+        assert step < 5 or any(chunk.proposed for chunk in chunks)
+    assert late.computed > 0

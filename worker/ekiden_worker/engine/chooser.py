@@ -63,9 +63,11 @@ class Chooser:
             return None
         key = sequence.request.request_id
         if key not in self._rows:
-            row = self._rows[key] = self._free.pop()
+            row = self._free[-1]
             self._seen[row] = False
             self._seen[row, torch.tensor(sequence.ids, device=self._device)] = True
+            # Once it is filled: without enough memory for that the step is done again.
+            self._rows[key] = self._free.pop()
         return self._rows[key]
 
 

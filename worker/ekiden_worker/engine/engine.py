@@ -14,7 +14,7 @@ from ekiden_worker.engine.block_manager import BlockManager
 from ekiden_worker.engine.commands import Commands
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.flight import Flight
-from ekiden_worker.engine.fp8 import FP8
+from ekiden_worker.engine.fp8 import FP8, lacking
 from ekiden_worker.engine.interface import (
     EngineError,
     EngineRequest,
@@ -62,6 +62,8 @@ class BatchEngine:
         limit = longest_context(model)
         context = min(config.context_tokens or limit, limit)
         kept = FP8 if config.kv_cache_dtype == "fp8" else model.dtype
+        if kept == FP8 and (reason := lacking(model.device)):
+            raise EngineError("not_supported", f"The KV cache cannot be kept in fp8: {reason}.")
         cache_tokens = config.kv_cache_tokens or self._cache_tokens(bytes_per_token(shapes, kept), context)
         num_blocks = 1 + math.ceil(cache_tokens / config.block_size)
         self._context_tokens = min(context, (num_blocks - 1) * config.block_size)
@@ -142,6 +144,7 @@ class BatchEngine:
 
     def stats(self) -> EngineStats:
         pending = bool(self._known) and not self._held
+        proposed, accepted = self._speculation.counts
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
@@ -152,8 +155,8 @@ class BatchEngine:
             last_step_age_s=time.monotonic() - self._last_step if pending else None,
             prompt_tokens=self._scheduler.prompt_tokens,
             cached_tokens=self._scheduler.cached_tokens,
-            proposed_tokens=self._speculation.proposed_tokens,
-            accepted_tokens=self._speculation.accepted_tokens,
+            proposed_tokens=proposed,
+            accepted_tokens=accepted,
         )
 
     def check_integrity(self) -> None:
@@ -337,7 +340,7 @@ class BatchEngine:
         """Capture CUDA graphs, if the model's code can be captured; a device that is lost shows in the next step."""
         try:
             self._runner.fix_shapes(self._scheduler.budget.most, capture=True)
-        except RuntimeError as error:
+        except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds)
             log.warning("graphs_not_captured", error=str(error))
 
     def _warm_up_with(self, request: EngineRequest) -> None:

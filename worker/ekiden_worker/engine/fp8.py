@@ -5,6 +5,16 @@ import torch
 FP8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FP8).max
 
+_LEAST_CAPABILITY = 8, 9  # of a GPU whose units convert it
+
+
+def lacking(device: torch.device) -> str | None:
+    """Why a device cannot compute with fp8, as a clause; None: it can."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) >= _LEAST_CAPABILITY:
+        return None
+    least = ".".join(map(str, _LEAST_CAPABILITY))
+    return f"{torch.cuda.get_device_name(device)} has no numbers of fp8, which begin with compute capability {least}"
+
 
 def to_fp8(numbers: torch.Tensor) -> torch.Tensor:
     """Rounded to the nearest; what is larger than the largest becomes the largest."""

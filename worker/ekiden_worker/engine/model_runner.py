@@ -212,14 +212,25 @@ class ModelRunner:
     def _kernels_fit(self, theirs: Forward) -> bool:
         """Whether the kernels run on this device with this model, and attend as torch does."""
         try:
-            found = [
-                _difference(theirs(self._batch(chunks, kernels=True)), theirs(self._batch(chunks, kernels=False)))
-                for chunks in self._probes()
-            ]
+            found = []
+            for chunks in self._probes():
+                expected = theirs(self._batch(chunks, kernels=False))
+                found.append(_difference(theirs(self._batch(chunks, kernels=True)), expected))
+                found.append(self._chosen_below(expected))
         except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds; a lost device shows again)
             log.warning("kernels_do_not_run", error=str(error))
             return False
         return self._near(found, "kernels_differ")
+
+    def _chosen_below(self, logits: torch.Tensor) -> float:
+        """How far below the largest logit the kernel's greedy choice is."""
+        from ekiden_worker.engine.triton_chooser import FIELDS, TritonChooser
+
+        rows, vocab_size = logits.shape
+        chosen = torch.zeros(rows, dtype=torch.long, device=self._device)
+        greedy = torch.zeros((rows, FIELDS), dtype=torch.int32, device=self._device)
+        TritonChooser(vocab_size, 1, self._device).compute(logits, greedy, chosen)
+        return float((logits.amax(-1) - logits.gather(1, chosen[:, None])[:, 0]).max())
 
     def _own_forward(self, model: PreTrainedModel, theirs: Forward) -> Forward | None:
         """Our own forward pass, if it is made for the model and computes the same."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import nn
 from transformers import PreTrainedModel
 
-from ekiden_worker.engine.fp8 import FP8, LARGEST, from_fp8, to_fp8
+from ekiden_worker.engine.fp8 import FP8, LARGEST, from_fp8, lacking, to_fp8
 from ekiden_worker.engine.linears import Group, LayersProduct, groups_of, joined_bias
 
 log = structlog.get_logger()
@@ -29,6 +29,7 @@ FEW_ROWS = 128
 # torch's product of int8 on a CPU takes the rows one after the other, and is slow in float32.
 _FEW_ROWS_CPU = 16
 
+_PROBES = 1, 2, 17, 33, FEW_ROWS, FEW_ROWS + 1  # rows; each has other tiles, or another way
 _FURTHEST = 0.1  # ‖found − expected‖ / ‖expected‖ of kernels: rounding alone stays below, that of rows to fp8 too
 
 
@@ -78,12 +79,14 @@ def quantize_linears(model: PreTrainedModel, kind: str, device: torch.device, co
 
     Each weight goes to the device by itself and is let go, so that the whole model need never be there. The rest stays
     where it is. `compute`: None for the fastest on this device. Raises ValueError for a model that has no plain linear
-    layers.
+    layers, and for fp8 on a GPU that does not know it.
     """
     groups = list(_groups(model))
     if not groups:
         raise ValueError(f"{type(model).__name__} has no plain linear layers")
-    compute = compute or _compute_on(device, KINDS[kind])
+    if KINDS[kind] == FP8 and (reason := lacking(device)):
+        raise ValueError(reason)
+    compute = compute or _compute_on(device, KINDS[kind], model.dtype)
     for group in groups:
         group.replace(QuantizedProduct(group.linears, KINDS[kind], device, compute))
     if device.type == "cuda":
@@ -105,10 +108,11 @@ def _groups(model: PreTrainedModel) -> Iterator[Group]:
 
 
 def _int8_by_torch(rows: torch.Tensor) -> bool:
-    return rows.device.type == "cpu" and rows.dtype == torch.bfloat16
+    # With AVX-512 torch reads 16 numbers at once, also behind the end of rows that are no multiple of it.
+    return rows.device.type == "cpu" and rows.dtype == torch.bfloat16 and rows.shape[1] % 16 == 0
 
 
-def _compute_on(device: torch.device, dtype: torch.dtype) -> Compute:
+def _compute_on(device: torch.device, dtype: torch.dtype, rows_dtype: torch.dtype) -> Compute:
     """By kernels, if they run on this device and compute what torch does."""
     if device.type != "cuda" or find_spec("triton") is None:
         return plain
@@ -117,7 +121,7 @@ def _compute_on(device: torch.device, dtype: torch.dtype) -> Compute:
     compute = KernelProducts(fp8_units=torch.cuda.get_device_capability(device) >= (9, 0))
     try:
         with torch.cuda.device(device):  # kernels are launched on the current one
-            found = [_difference(compute, dtype, rows, device) for rows in (1, 2, FEW_ROWS + 1)]
+            found = [_difference(compute, dtype, count, device, rows_dtype) for count in _PROBES]
     except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds)
         log.warning("kernels_do_not_run", error=str(error))
         return plain
@@ -127,9 +131,11 @@ def _compute_on(device: torch.device, dtype: torch.dtype) -> Compute:
     return plain
 
 
-def _difference(compute: Compute, dtype: torch.dtype, count: int, device: torch.device) -> float:
+def _difference(
+    compute: Compute, dtype: torch.dtype, count: int, device: torch.device, rows_dtype: torch.dtype
+) -> float:
     generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(count, 256, generator=generator).to(device, torch.bfloat16)
+    rows = torch.randn(count, 256, generator=generator).to(device, rows_dtype)
     weight, scale = quantized(torch.randn(128, 256, generator=generator).to(device), dtype)
     expected = plain(rows, weight, scale, None).double()
     return float((compute(rows, weight, scale, None).double() - expected).norm() / expected.norm())

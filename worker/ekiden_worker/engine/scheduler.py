@@ -172,7 +172,8 @@ class Scheduler:
 
         The more answers are in a step, the less it gains by one more id, and the surer a guess has to be.
         """
-        room = min(self._budget.proposing, self._budget.most) - len(decodes)
+        # Half of a small step stays for prompts, which guesses that come true would keep waiting.
+        room = min(self._budget.proposing, self._budget.most // 2) - len(decodes)
         if room <= 0 or not self._may_propose or not self._speculation.most:
             return decodes
         least = _SUREST * len(decodes) // self._budget.proposing

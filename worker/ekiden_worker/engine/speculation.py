@@ -86,8 +86,8 @@ class Speculation:
     def __init__(self, most: int) -> None:
         """`most` ids in a guess; 0: none are made."""
         self.most = most
-        self.proposed_tokens = 0
-        self.accepted_tokens = 0
+        self.counts = 0, 0
+        """Ids that were proposed, and those that came true: one pair, which other threads read whole."""
 
     def guess(self, sequence: Sequence) -> tuple[int, ...]:
         """What may follow a sequence that decodes, behind its pending id; the more ids the surer they are.
@@ -107,5 +107,5 @@ class Speculation:
 
     def count(self, proposed: int, gained: int) -> None:
         """A step with so many proposed ids gave an answer so many more than the one it gives in any case."""
-        self.proposed_tokens += proposed
-        self.accepted_tokens += gained
+        before, true_before = self.counts
+        self.counts = before + proposed, true_before + gained

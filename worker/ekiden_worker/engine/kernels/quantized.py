@@ -138,7 +138,8 @@ def few_rows(
     _few_rows[(triton.cdiv(count, tiles.rows), triton.cdiv(outs, tiles.outs), splits)](
         rows, weight, scale, given, out, parts, count, size, outs, rows.stride(0),
         BIAS=biased, EVEN=outs % tiles.outs == 0 and size % tiles.step == 0, SPLITS=splits,
-        OUTS=tiles.outs, ROWS=tiles.rows, STEP=tiles.step, num_warps=tiles.warps, num_stages=tiles.stages,
+        OUTS=tiles.outs, ROWS=tiles.rows, STEP=tiles.step, num_warps=tiles.warps,
+        num_stages=tiles.stages if rows.element_size() == 2 else min(2, tiles.stages),  # or shared memory is too small
     )  # fmt: skip
     if splits > 1:
         _join[(count, triton.cdiv(outs, _JOIN_BLOCK))](

@@ -221,7 +221,7 @@ def _filtered(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _choose(  # type: ignore[no-untyped-def]
-    logits, fields, seen, out, logits_row, vocab,
+    logits, fields, seen, out, logits_row, seen_row, vocab,
     UNUSED: tl.constexpr, FIELDS: tl.constexpr, BLOCK: tl.constexpr, CUT_BLOCK: tl.constexpr, WAYS: tl.constexpr,
 ):  # fmt: skip
     """A row's next id."""
@@ -234,7 +234,7 @@ def _choose(  # type: ignore[no-untyped-def]
     temperature = _double(field + 3)
     top_p = _double(field + 5)
     min_p = _double(field + 7)
-    seen += tl.maximum(slot - 1, 0).to(tl.int64) * vocab
+    seen += tl.maximum(slot - 1, 0).to(tl.int64) * seen_row
     largest, chosen = _largest(logits, seen, slot, penalty, vocab, BLOCK)
     if temperature > 0:
         cold = 1 / temperature
@@ -262,6 +262,6 @@ def choose(logits: torch.Tensor, fields: torch.Tensor, seen: torch.Tensor, out: 
     """
     rows, vocab = logits.shape
     _choose[(rows,)](
-        logits, fields, seen, out, logits.stride(0), vocab, UNUSED=_UNUSED_BITS[logits.dtype], FIELDS=FIELDS,
-        BLOCK=_BLOCK, CUT_BLOCK=min(_BLOCK, _CUT_BLOCK), WAYS=_WAYS, num_warps=8,
+        logits, fields, seen, out, logits.stride(0), seen.stride(0), vocab, UNUSED=_UNUSED_BITS[logits.dtype],
+        FIELDS=FIELDS, BLOCK=_BLOCK, CUT_BLOCK=min(_BLOCK, _CUT_BLOCK), WAYS=_WAYS, num_warps=8,
     )  # fmt: skip
