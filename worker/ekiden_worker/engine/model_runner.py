@@ -15,6 +15,7 @@ from ekiden_worker.engine.block_manager import TRASH_BLOCK
 from ekiden_worker.engine.chooser import Chooser
 from ekiden_worker.engine.config import EngineConfig
 from ekiden_worker.engine.decoder import Decoder
+from ekiden_worker.engine.difference import difference
 from ekiden_worker.engine.flight import Flight
 from ekiden_worker.engine.fp8 import FP8
 from ekiden_worker.engine.inputs import ROW_FIELDS, known_ids, row_fields, uploaded, wanted_rows
@@ -215,7 +216,7 @@ class ModelRunner:
             found = []
             for chunks in self._probes():
                 expected = theirs(self._batch(chunks, kernels=False))
-                found.append(_difference(theirs(self._batch(chunks, kernels=True)), expected))
+                found.append(difference(theirs(self._batch(chunks, kernels=True)), expected))
                 found.append(self._chosen_below(expected))
         except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds; a lost device shows again)
             log.warning("kernels_do_not_run", error=str(error))
@@ -240,7 +241,7 @@ class ModelRunner:
             log.info("forward_of_transformers", model=type(model).__name__, reason=str(reason))
             return None
         batches = [self._batch(chunks, self._kernels) for chunks in self._probes()]
-        found = [_difference(ours(batch), theirs(batch)) for batch in batches]
+        found = [difference(ours(batch), theirs(batch)) for batch in batches]
         return ours if self._near(found, "forward_differs") else None
 
     def _probes(self) -> Iterator[list[Chunk]]:
@@ -259,8 +260,3 @@ class ModelRunner:
             return True
         log.warning(otherwise, differences=differences)
         return False
-
-
-def _difference(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """‖found − expected‖ / ‖expected‖ of logits; not a number, and so near to nothing, where one is not."""
-    return float((found.double() - expected.double()).norm() / expected.double().norm())

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 (torch's own convention)
 from torch import nn
 from transformers import PreTrainedModel
 
+from ekiden_worker.engine.difference import difference
 from ekiden_worker.engine.fp8 import FP8, LARGEST, from_fp8, lacking, to_fp8
 from ekiden_worker.engine.linears import Group, LayersProduct, groups_of, joined_bias
 
@@ -121,21 +122,18 @@ def _compute_on(device: torch.device, dtype: torch.dtype, rows_dtype: torch.dtyp
     compute = KernelProducts(fp8_units=torch.cuda.get_device_capability(device) >= (9, 0))
     try:
         with torch.cuda.device(device):  # kernels are launched on the current one
-            found = [_difference(compute, dtype, count, device, rows_dtype) for count in _PROBES]
+            found = [_error(compute, dtype, count, device, rows_dtype) for count in _PROBES]
     except Exception as error:  # noqa: BLE001 (a compiler's errors are of many kinds)
         log.warning("kernels_do_not_run", error=str(error))
         return plain
-    if all(difference < _FURTHEST for difference in found):
+    if all(error < _FURTHEST for error in found):
         return compute
     log.warning("kernels_differ", differences=found)
     return plain
 
 
-def _difference(
-    compute: Compute, dtype: torch.dtype, count: int, device: torch.device, rows_dtype: torch.dtype
-) -> float:
+def _error(compute: Compute, dtype: torch.dtype, count: int, device: torch.device, rows_dtype: torch.dtype) -> float:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(count, 256, generator=generator).to(device, rows_dtype)
     weight, scale = quantized(torch.randn(128, 256, generator=generator).to(device), dtype)
-    expected = plain(rows, weight, scale, None).double()
-    return float((compute(rows, weight, scale, None).double() - expected).norm() / expected.norm())
+    return difference(compute(rows, weight, scale, None), plain(rows, weight, scale, None))

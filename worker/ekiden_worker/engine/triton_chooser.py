@@ -35,11 +35,7 @@ class TritonChooser(Chooser):
         into[rows, 0] = [0 if slot is None else slot + 1 for slot in slots]
         into[rows, 1] = [min(p.top_k, self._seen.shape[1]) for p in params]
         into.view(np.float32)[rows, 2] = [p.repetition_penalty for p in params]
-        draws = uniform(_longs([p.seed for p in params]), _longs([choice.position for choice in asked.values()]))
+        draws = uniform(torch.tensor([p.seed for p in params]), torch.tensor([c.position for c in asked.values()]))
         temperatures = [max(p.temperature, COLDEST) if p.temperature else 0.0 for p in params]
         top_ps, min_ps = [p.top_p for p in params], [p.min_p for p in params]
         into[rows, 3:] = np.column_stack([temperatures, top_ps, min_ps, draws.numpy()]).view(np.int32)
-
-
-def _longs(values: list[int]) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.long)

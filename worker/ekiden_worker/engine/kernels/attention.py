@@ -12,7 +12,6 @@ import triton.language as tl
 _BUSY_PROGRAMS = 2048  # enough to fill a large GPU
 _MOST_SPLITS = 16
 _LONG_PART = 4096  # ids of a part at least, of sequences that fill the GPU
-_PREFILL = 4, 2  # warps, stages
 QUERY_TILE = 64  # rows of a tile of prefill, at most
 _LEAST_SIZE = 16  # of what a matrix unit takes
 
@@ -212,15 +211,16 @@ def _prefill(  # type: ignore[no-untyped-def]
     mass = tl.zeros([ROWS], tl.float32)
     found = tl.zeros([ROWS, SIZE_BLOCK], tl.float32)
     end = past + count
+    scale *= 1.4426950408889634  # to powers of two
     whole = tl.where(count > 0, (past + 1) // STEP * STEP, 0)
     for start in range(0, whole, STEP):
         best, mass, found = _prefill_step(
-            q, best, mass, found, keys, values, table, start, end, past, scale * 1.4426950408889634, block_stride,
+            q, best, mass, found, keys, values, table, start, end, past, scale, block_stride,
             (head // GROUP) * head_stride, SIZE, SIZE_BLOCK, BLOCK_SIZE, ROWS, STEP, True,
         )  # fmt: skip
     for start in range(whole, end, STEP):
         best, mass, found = _prefill_step(
-            q, best, mass, found, keys, values, table, start, end, past, scale * 1.4426950408889634, block_stride,
+            q, best, mass, found, keys, values, table, start, end, past, scale, block_stride,
             (head // GROUP) * head_stride, SIZE, SIZE_BLOCK, BLOCK_SIZE, ROWS, STEP, False,
         )  # fmt: skip
     found = found / tl.maximum(mass, 1e-30)[:, None]  # a tile of padding has none
@@ -300,5 +300,5 @@ def prefill(
     _prefill[(heads, tiles.shape[0])](
         query, keys, values, tables, tiles, out, scale, *query.stride()[:2], out.stride(0), *keys.stride()[:2],
         tables.stride(0), GROUP=heads // kv_heads, SIZE=size, SIZE_BLOCK=padded, BLOCK_SIZE=block_size,
-        ROWS=QUERY_TILE, STEP=32 if wide else 64, num_warps=_PREFILL[0], num_stages=_PREFILL[1],
+        ROWS=QUERY_TILE, STEP=32 if wide else 64, num_warps=4, num_stages=2,
     )  # fmt: skip
