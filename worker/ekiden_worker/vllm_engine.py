@@ -12,7 +12,6 @@ Prompts, text and jobs are the same as with our own engine; what generates is no
 """
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ekiden_worker.engine.interface import (
     SamplingParams,
     check_request,
 )
+from ekiden_worker.engine.open_requests import OpenRequests
 from ekiden_worker.model_logs import quiet_libraries
 from ekiden_worker.model_parts import ModelParts, read_parts
 from ekiden_worker.runtime import ModelError, Runtime, first_line
@@ -94,13 +94,10 @@ class VllmEngine:
         """Load the weights. Raises EngineError `not_supported`, and whatever vLLM raises for a broken model."""
         self._commands = Commands()
         self._requests: dict[str, _Running] = {}
-        self._known: set[str] = set()
-        self._known_lock = threading.Lock()
+        self._open = OpenRequests()
         self._outputs: list[Output] = []
         self._figures = _Figures()
         self._steps = self._prompt_tokens = self._cached_tokens = 0
-        self._last_step = 0.0
-        self._held = False
         self._sink: Callable[[list[Output]], None] = lambda _outputs: None
         built: Future[vllm.LLMEngine] = Future()
         self._thread = threading.Thread(target=self._run, args=(options, built), name="engine", daemon=True)
@@ -139,20 +136,14 @@ class VllmEngine:
     def submit(self, request: EngineRequest) -> None:
         check_request(request, self._vocab_size, self._context_tokens)
         running = _Running(request, sampling(request, self._vocab_size))
-        with self._known_lock:
-            if request.request_id in self._known:
-                raise EngineError("duplicate_request", f"The request {request.request_id} is already running.")
-            if not self._known:
-                self._last_step = time.monotonic()  # an idle engine does not hang
-            self._known.add(request.request_id)
+        self._open.add(request.request_id)
         self._commands.put(lambda: self._begin(running))
 
     def cancel(self, request_id: str) -> None:
         self._commands.put(lambda: self._cancel(request_id))
 
     def hold(self, held: bool) -> None:
-        self._last_step = time.monotonic()  # a held engine does not hang
-        self._held = held
+        self._open.hold(held)
         self._commands.put(lambda: None)
 
     def stop(self) -> None:
@@ -161,7 +152,7 @@ class VllmEngine:
             self._thread.join(STOP_TIMEOUT_S)  # one that hangs in a library call ends with the process
 
     def stats(self) -> EngineStats:
-        known, figures = len(self._known), self._figures
+        known, figures = len(self._open), self._figures
         running = min(known, figures.running)  # as of the last step, which may have ended some
         held = round(self._total_blocks * figures.used) if known else 0
         return EngineStats(
@@ -171,7 +162,7 @@ class VllmEngine:
             total_blocks=self._total_blocks,
             steps=self._steps,
             preemptions=figures.preemptions,
-            last_step_age_s=time.monotonic() - self._last_step if known and not self._held else None,
+            last_step_age_s=self._open.last_step_age_s,
             prompt_tokens=self._prompt_tokens,
             cached_tokens=self._cached_tokens,
         )
@@ -209,7 +200,7 @@ class VllmEngine:
 
     @property
     def _may_step(self) -> bool:
-        return bool(self._requests) and not self._held
+        return bool(self._requests) and not self._open.held
 
     def _begin(self, running: _Running) -> None:
         from vllm.exceptions import VLLMClientError
@@ -240,7 +231,7 @@ class VllmEngine:
             if running := self._requests.get(output.request_id):
                 self._hand_out(running, output)
         self._steps += 1
-        self._last_step = time.monotonic()
+        self._open.stepped()
 
     def _hand_out(self, running: _Running, output: "vllm.RequestOutput") -> None:
         completion = output.outputs[0]
@@ -269,8 +260,7 @@ class VllmEngine:
         """The one way a request ends."""
         del self._requests[output.request_id]
         self._emit(running, output)
-        with self._known_lock:
-            self._known.discard(output.request_id)
+        self._open.discard(output.request_id)
 
     def _emit(self, running: _Running, output: Output) -> None:
         running.first = False

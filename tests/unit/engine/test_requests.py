@@ -41,7 +41,7 @@ def test_cancel_ends_a_running_a_waiting_and_a_half_read_request(make_engine: Ma
 
 def test_an_engine_that_was_idle_does_not_look_hung_when_work_comes(make_engine: MakeEngine) -> None:
     engine = make_engine()
-    engine.engine._last_step = float("-inf")
+    engine.engine._open.last_step = float("-inf")
     engine.submit("a", [5], LONG)
     age = engine.engine.stats().last_step_age_s
     assert age is not None

@@ -31,6 +31,7 @@ from ekiden_worker.engine.model_runner import (
     probe_cache_shapes,
     vocabulary_size,
 )
+from ekiden_worker.engine.open_requests import OpenRequests
 from ekiden_worker.engine.scheduler import Budget, Chunk, Scheduler
 from ekiden_worker.engine.sequence import Sequence
 from ekiden_worker.engine.speculation import Speculation
@@ -78,13 +79,10 @@ class BatchEngine:
         self._runner = ModelRunner(model, cache, self._context_tokens, config, most_choices)
         self._commands = Commands()
         self._sequences: dict[str, Sequence] = {}
-        self._known: set[str] = set()
-        self._known_lock = threading.Lock()
+        self._open = OpenRequests()
         self._flight: Flight | None = None  # the step under way, while a next one is begun
         self._outputs: list[Output] = []
         self._steps = 0
-        self._last_step = 0.0
-        self._held = False
         self._memory_waits = 0  # in a row, at the smallest step
         self._thread: threading.Thread | None = None
 
@@ -119,20 +117,14 @@ class BatchEngine:
 
     def submit(self, request: EngineRequest) -> None:
         check_request(request, self._vocab_size, self._context_tokens)
-        with self._known_lock:
-            if request.request_id in self._known:
-                raise EngineError("duplicate_request", f"The request {request.request_id} is already running.")
-            if not self._known:
-                self._last_step = time.monotonic()  # an idle engine does not hang
-            self._known.add(request.request_id)
+        self._open.add(request.request_id)
         self._commands.put(lambda: self._begin(request))
 
     def cancel(self, request_id: str) -> None:
         self._commands.put(lambda: self._cancel(request_id))
 
     def hold(self, held: bool) -> None:
-        self._last_step = time.monotonic()  # a held engine does not hang
-        self._held = held
+        self._open.hold(held)
         self._commands.put(lambda: None)
 
     def stop(self) -> None:
@@ -143,7 +135,6 @@ class BatchEngine:
             self._thread.join(STOP_TIMEOUT_S)  # one that hangs in a library call ends with the process
 
     def stats(self) -> EngineStats:
-        pending = bool(self._known) and not self._held
         proposed, accepted = self._speculation.counts
         return EngineStats(
             running=len(self._scheduler.running),
@@ -152,7 +143,7 @@ class BatchEngine:
             total_blocks=self._blocks.num_blocks - 1,
             steps=self._steps,
             preemptions=self._scheduler.preemptions,
-            last_step_age_s=time.monotonic() - self._last_step if pending else None,
+            last_step_age_s=self._open.last_step_age_s,
             prompt_tokens=self._scheduler.prompt_tokens,
             cached_tokens=self._scheduler.cached_tokens,
             proposed_tokens=proposed,
@@ -188,7 +179,7 @@ class BatchEngine:
 
     @property
     def _may_step(self) -> bool:
-        return self._flight is not None or (bool(self._sequences) and not self._held)
+        return self._flight is not None or (bool(self._sequences) and not self._open.held)
 
     def _begin(self, request: EngineRequest) -> None:
         sequence = Sequence(request)
@@ -211,7 +202,7 @@ class BatchEngine:
             if not self._land(before):
                 return False
             before = None
-        chunks = [] if self._held else self._scheduler.schedule()
+        chunks = [] if self._open.held else self._scheduler.schedule()
         failure: Exception | None = None
         try:
             begun = self._runner.launch(chunks) if chunks else None
@@ -226,7 +217,7 @@ class BatchEngine:
         self._flight = begun
         if failure and not self._overcome(failure, chunks):
             return False
-        self._last_step = time.monotonic()
+        self._open.stepped()
         return True
 
     def _overcome(self, failure: Exception, chunks: list[Chunk]) -> bool:
@@ -306,8 +297,7 @@ class BatchEngine:
         self._runner.forget(sequence)
         self._scheduler.remove(sequence)
         self._emit(sequence, ids, finish=reason, error_code=code or None, error_message=message or None)
-        with self._known_lock:
-            self._known.discard(request_id)
+        self._open.discard(request_id)
 
     def _emit(
         self,
